@@ -1,0 +1,63 @@
+# `make` lists the targets. ARGS is passed on to the command of demo, test, test-all, bench and lock.
+
+PYTHON ?= python3
+UV ?= uv
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/installed.stamp
+
+# TensorFlow's information and warning lines; errors stay.
+export TF_CPP_MIN_LOG_LEVEL := 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint bench lock clean $(VENV)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  Another Python:  make demo PYTHON=python3.12"
+	@echo "  More arguments:  make test ARGS='-k losses'"
+
+demo: $(STAMP) ## run all of REALM on the embedded corpus; the report is runs/demo/report/index.html
+	@$(PY) -m realm_tf.pipeline --config=configs/demo.py --workdir=runs/demo $(ARGS)
+
+test: $(STAMP) ## run the tests, without the slow ones
+	@$(PY) -m pytest $(ARGS)
+
+test-all: $(STAMP) ## run every test
+	@$(PY) -m pytest -m "" $(ARGS)
+
+lint: $(STAMP) ## check the code with ruff
+	@$(PY) -m ruff check .
+
+bench: $(STAMP) ## measure every speed figure
+	@test -f benchmarks/run.py || { echo "no benchmarks/run.py: benchmarks arrive with the speed work" >&2; exit 2; }
+	@$(PY) -m benchmarks.run $(ARGS)
+
+lock: ## recompile requirements.lock from requirements.in; needs uv
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 2; }
+	@$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --quiet requirements.in --output-file requirements.lock $(ARGS)
+	@! grep -nE '^[^#]*(://|--(extra-)?index-url|--find-links)' requirements.lock
+
+clean: ## remove .venv, caches and build outputs; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV): $(STAMP)
+
+# One sentence for a wrong Python, before anything is downloaded. Any Python must be able to run CHECK_PYTHON.
+NEEDS := realm-tf needs Python 3.11 to 3.13
+MEND := make $(or $(firstword $(MAKECMDGOALS)),demo) PYTHON=python3.12
+CHECK_PYTHON := import sys; v = sys.version_info[:2]; \
+  (3, 11) <= v <= (3, 13) or sys.exit("$(NEEDS); %d.%d was found: $(MEND)" % v)
+
+$(STAMP): requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(NEEDS); no $(PYTHON) was found: $(MEND)" >&2; exit 2; }
+	@$(PYTHON) -c '$(CHECK_PYTHON)' || exit 2
+	@echo "Installing the locked requirements into $(VENV): a few minutes and 3 GB of disk."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,46 @@
+"""All of REALM on the embedded corpus, on two cores, in minutes.
+
+Command: make demo (python -m realm_tf.pipeline --config=configs/demo.py --workdir=runs/demo)
+What it reaches, and when it was measured, stands in docs/results.md.
+"""
+
+from realm_tf.config import (
+    Config,
+    CorpusConfig,
+    EncoderConfig,
+    FinetuneConfig,
+    IndexConfig,
+    LengthConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    QuestionSet,
+    WarmStartConfig,
+)
+
+
+def get_config():
+    """The demo configuration."""
+    return Config(
+        name="demo",
+        # Short blocks: two or three to an article, so that there is something to choose from.
+        corpus=CorpusConfig(input="embedded", max_block_length=96),
+        questions=(QuestionSet("embedded", "embedded:train", "embedded:dev", "embedded:test"),),
+        encoder=EncoderConfig(dropout=0.0, pooling="mean"),
+        lengths=LengthConfig(query=48, block=96, joint=144, reader=144, question=48),
+        warm_start=WarmStartConfig(
+            steps=150, batch_size=32, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=20)
+        ),
+        pretrain=PretrainConfig(
+            steps=300,
+            batch_size=16,
+            num_candidates=5,
+            publish_steps=40,
+            eval_steps=60,
+            eval_batches=8,
+            optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=30),
+        ),
+        index=IndexConfig(kind="scann"),
+        finetune=FinetuneConfig(
+            steps=300, batch_size=8, eval_steps=100, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=30)
+        ),
+    )

@@ -1,0 +1,272 @@
+"""Every hyper-parameter of a run, one place: frozen dataclasses, made by a `configs/*.py`, overridden by `--set`."""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import os
+import pathlib
+import typing
+
+from realm_tf.errors import UserError
+
+MINI = "realm-mini"
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """What is read, and how it is cut into blocks."""
+
+    # "embedded", or a file or folder of documents, several divided by commas. {data_dir} stands for --data_dir.
+    input: str = "embedded"
+    # The first N documents only; 0 for all.
+    max_documents: int = 0
+    # Word pieces of a block, title and special tokens included (REALM section 4.1: 288).
+    max_block_length: int = 288
+    # ORQA drops "List of ...", "(disambiguation)" and the like.
+    drop_list_pages: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionSet:
+    """Question files of one set; an empty path is a split that the set lacks."""
+
+    name: str
+    train: str = ""
+    dev: str = ""
+    test: str = ""
+    # "string" or "regex" (CuratedTREC).
+    answer_type: str = "string"
+    # The first N training questions only; 0 for all.
+    max_train: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """The BERT encoder and the two embedders on it (REALM section 3.2)."""
+
+    # "realm-mini", "random", "hf:FOLDER" (config.json, model.safetensors, vocab.txt), or a keras-hub preset name.
+    init: str = MINI
+    # vocab.txt; empty for the one that comes with `init`.
+    vocabulary: str = ""
+    # Sizes: used where `init` is "random"; num_layers also cuts a checkpoint to its lower layers (0 keeps all).
+    num_layers: int = 0
+    hidden_dim: int = 128
+    num_heads: int = 2
+    intermediate_dim: int = 512
+    max_sequence_length: int = 512
+    dropout: float = 0.1
+    # "cls" (tanh-pooled [CLS], as released) or "mean" (over the pieces that are not padding).
+    pooling: str = "cls"
+    projection_dim: int = 128
+    share_embedders: bool = True
+    # LayerNorm after the projection: 1e-12 in the published checkpoints, 1e-3 in modules trained by the released code.
+    projection_epsilon: float = 1e-12
+    # Keras dtype policy of the device path.
+    dtype: str = "mixed_bfloat16"
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthConfig:
+    """Word pieces of each input, special tokens included."""
+
+    query: int = 64
+    block: int = 288
+    joint: int = 352
+    # Question and block in the span reader (ORQA: 320).
+    reader: int = 320
+    question: int = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW without bias correction, as BERT's (original.md 2.4)."""
+
+    learning_rate: float = 3e-5
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    # 0: min(10000, max(100, steps / 10)), as released.
+    warmup_steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStartConfig:
+    """Inverse cloze task (ORQA section 4; REALM section 3.4)."""
+
+    steps: int = 1000
+    batch_size: int = 64
+    # How often the sentence is removed from its block.
+    mask_rate: float = 0.9
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """REALM pre-training (sections 3.1 to 3.4)."""
+
+    steps: int = 1000
+    batch_size: int = 16
+    # k, the null document included.
+    num_candidates: int = 8
+    null_candidate: bool = True
+    # Where the candidates come from: "search" (REALM); "context" (one candidate: the text around x in its own article,
+    # or none; this is how a reader such as realm-mini learns to read before there is a retriever).
+    candidates: str = "search"
+    # "token": mean over masks of log sum_z p(z|x) p(y_j|z,x) (released code); "span": log sum_z p(z|x) prod_j p(y_j|z,x).
+    marginal: str = "token"
+    max_masks: int = 10
+    # Masked salient spans of a sentence: one, as released.
+    spans_per_query: int = 1
+    # "own": the block that x comes from is never a candidate; "none": it may be.
+    exclude: str = "own"
+    # "background" (a process of its own), "inline" (the trainer waits every refresh_steps), "never".
+    refresh: str = "background"
+    # Steps between two published embedders.
+    publish_steps: int = 500
+    # Steps between two held-out evaluations.
+    eval_steps: int = 250
+    eval_batches: int = 8
+    # Learning rate of the retriever's own parameters: factor on the schedule.
+    retriever_rate: float = 1.0
+    # Gradient reaches the shared encoder from the relevance scores only once the reader's utility is positive.
+    hold_retriever_steps: int = 0
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexConfig:
+    """MIPS index."""
+
+    # "exact" or "scann".
+    kind: str = "scann"
+    keep: int = 2
+    embed_batch_size: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """Open-domain QA (REALM section 3.1, ORQA)."""
+
+    steps: int = 1000
+    batch_size: int = 8
+    # Candidates of the retriever's loss term (ORQA: 5,000), and blocks read.
+    retriever_beam: int = 5000
+    reader_beam: int = 5
+    max_span_width: int = 10
+    span_hidden_dim: int = 256
+    # "mlm" warm start of the reader from the masked-LM encoder.
+    eval_steps: int = 200
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    name: str = "base"
+    seed: int = 1
+    corpus: CorpusConfig = CorpusConfig()
+    questions: tuple[QuestionSet, ...] = ()
+    encoder: EncoderConfig = EncoderConfig()
+    lengths: LengthConfig = LengthConfig()
+    warm_start: WarmStartConfig = WarmStartConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    index: IndexConfig = IndexConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+
+
+def load(path, overrides=(), data_dir=None):
+    """The `Config` of a Python file's `get_config()`, with `section.field=value` overrides and {data_dir} filled in.
+
+    Raises `UserError` for a missing or broken file, an unknown field (with the nearest known name) or a wrong type.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"no configuration file {path}: see configs/ for those that exist")
+    spec = importlib.util.spec_from_file_location("realm_tf_config", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise UserError(f"{path}: get_config() failed: {type(error).__name__}: {error}") from error
+    if not isinstance(config, Config):
+        raise UserError(f"{path}: get_config() must return a realm_tf.config.Config, not {type(config).__name__}")
+    for override in overrides:
+        config = _override(config, override)
+    return fill_data_dir(config, data_dir)
+
+
+def fill_data_dir(value, data_dir):
+    """The same dataclass with {data_dir} replaced in every string; `UserError` if it is needed and not given."""
+    if isinstance(value, str) and "{data_dir}" in value:
+        if not data_dir:
+            raise UserError("this configuration reads real data: give its folder with --data_dir or REALM_DATA_DIR")
+        return value.replace("{data_dir}", os.fspath(data_dir))
+    if isinstance(value, tuple):
+        return tuple(fill_data_dir(item, data_dir) for item in value)
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(
+            value, **{f.name: fill_data_dir(getattr(value, f.name), data_dir) for f in dataclasses.fields(value)}
+        )
+    return value
+
+
+def _override(config, override):
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--set={override}: write section.field=value")
+    return _replace(config, key.strip().split("."), text.strip(), key.strip())
+
+
+def _replace(section, names, text, key):
+    fields = {f.name: f for f in dataclasses.fields(section)}
+    name = names[0]
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(fields)}"
+        raise UserError(f"--set: no field {key!r} in {type(section).__name__}; {hint}")
+    value = getattr(section, name)
+    if len(names) > 1:
+        if not dataclasses.is_dataclass(value):
+            raise UserError(f"--set: {key!r} goes too deep: {name!r} is a plain value")
+        return dataclasses.replace(section, **{name: _replace(value, names[1:], text, key)})
+    if dataclasses.is_dataclass(value) or isinstance(value, tuple):
+        raise UserError(f"--set: {key!r} is a section; set one of its fields instead")
+    return dataclasses.replace(section, **{name: _parse(text, type(value), key)})
+
+
+def _parse(text, kind, key):
+    if kind is str:
+        return text
+    try:
+        value = ast.literal_eval(text.capitalize() if kind is bool else text)
+    except (ValueError, SyntaxError):
+        value = None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"--set: {key} must be of type {kind.__name__}, and {text!r} is not")
+    return value
+
+
+def to_dict(config):
+    """JSON value of a configuration."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(value, kind=Config):
+    """The inverse of `to_dict`. Raises `UserError` on unknown fields (a run of another version of the code)."""
+    hints = typing.get_type_hints(kind)
+    unknown = set(value) - set(hints)
+    if unknown:
+        raise UserError(f"the stored configuration has the unknown fields {sorted(unknown)}: was it made by another version?")
+    filled = {}
+    for name, item in value.items():
+        if dataclasses.is_dataclass(hints[name]):
+            filled[name] = from_dict(item, hints[name])
+        elif name == "questions":
+            filled[name] = tuple(from_dict(q, QuestionSet) for q in item)
+        else:
+            filled[name] = item
+    return kind(**filled)

@@ -1,0 +1,90 @@
+"""Which blocks and which spans answer a question: word pieces for strings, patterns over the text for CuratedTREC.
+
+A string matches on whole words of normalised pieces (lower case, no accents), so "US" is not found in "BUSINESS"; the
+released code searched raw substrings.
+"""
+
+import re
+
+import numpy as np
+
+from realm_tf.errors import UserError
+
+MAX_REGEX_CHARACTERS = 100  # longer matches of a pattern are no short answers
+
+
+class AnswerMatcher:
+    """Finds the answers of one question in blocks.
+
+    Args:
+      question: `Question`.
+      tokenizer: `Tokenizer` of the blocks.
+
+    Raises `UserError` for a broken regular expression.
+    """
+
+    def __init__(self, question, tokenizer):
+        self._tokenizer = tokenizer
+        self.is_regex = question.answer_type == "regex"
+        if self.is_regex:
+            try:
+                self._patterns = [re.compile(p, re.IGNORECASE | re.UNICODE) for p in question.answers]
+            except re.error as error:
+                raise UserError(f"question {question.text!r} has a broken regular expression: {error}") from error
+        else:
+            tokenized = tokenizer.tokenize(list(question.answers))
+            pieces = [tokenized[i][0] for i in range(len(tokenized))]
+            self._answers = [p for p in pieces if len(p)]
+
+    def blocks_with_answer(self, blocks, rows):
+        """bool [len(rows)]."""
+        if self.is_regex:
+            return np.array([any(p.search(blocks.text(row)) for p in self._patterns) for row in rows], bool)
+        flat, owner = _flat_pieces(blocks, rows)
+        found = np.zeros(len(rows), bool)
+        for starts, _ in self._piece_matches(flat, owner):
+            found[owner[starts]] = True
+        return found
+
+    def piece_spans(self, blocks, row):
+        """[(start, end)] ranges of pieces, relative to the block's body, that are an answer."""
+        if self.is_regex:
+            return self._regex_spans(blocks, row)
+        flat, owner = _flat_pieces(blocks, [row])
+        return [(int(s), int(s + n)) for starts, n in self._piece_matches(flat, owner) for s in starts]
+
+    def _piece_matches(self, flat, owner):
+        """Yields (start positions, width) in the flat pieces for each answer."""
+        follows_on = np.append(self._tokenizer.is_continuation[flat[1:]] & (owner[1:] == owner[:-1]), False)
+        for answer in self._answers:
+            width = len(answer)
+            if width > len(flat):
+                continue
+            starts = np.flatnonzero(flat[: len(flat) - width + 1] == answer[0])
+            for offset in range(1, width):
+                starts = starts[flat[starts + offset] == answer[offset]]
+            starts = starts[(owner[starts] == owner[starts + width - 1]) & ~follows_on[starts + width - 1]]
+            yield starts, width
+
+    def _regex_spans(self, blocks, row):
+        text = blocks.text(row)
+        piece_starts, piece_ends = (np.asarray(offsets) for offsets in blocks.token_offsets(row))
+        spans = []
+        for pattern in self._patterns:
+            for match in pattern.finditer(text):
+                if 0 < match.end() - match.start() <= MAX_REGEX_CHARACTERS:
+                    start = int(np.searchsorted(piece_ends, match.start(), side="right"))
+                    end = int(np.searchsorted(piece_starts, match.end(), side="left"))
+                    if end > start:
+                        spans.append((start, end))
+        return spans
+
+
+def _flat_pieces(blocks, rows):
+    """The pieces of the blocks, one after the other (int32 [P]), and the position in `rows` that each belongs to."""
+    rows = np.asarray(rows, np.int64)
+    bounds = np.asarray(blocks.body_bounds)
+    lengths = bounds[rows + 1] - bounds[rows]
+    owner = np.repeat(np.arange(len(rows)), lengths)
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.asarray(blocks.body_token_ids[bounds[rows][owner] + within], np.int32), owner

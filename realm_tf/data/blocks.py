@@ -1,0 +1,132 @@
+"""The block store: random access to the blocks of a corpus, without a Python object a block."""
+
+import functools
+import os
+
+import numpy as np
+
+from realm_tf import artifacts
+from realm_tf.data import flat_files
+from realm_tf.data.ragged import gather_padded
+from realm_tf.errors import UserError
+from realm_tf.text.packing import SPECIAL_TOKENS
+
+
+class BlockStore:
+    """The artifact that `beam_jobs.split_blocks` publishes; N blocks, memory-mapped.
+
+    Attributes (NumPy arrays; "ragged" ones are flat, with bounds int64 [N + 1]):
+      manifest: dict with blocks, documents, pieces, max_block_length, vocabulary, corpus_fingerprint, counters.
+      documents: int64 [N], the number of the document a block is from; blocks of a document are neighbours.
+      body_token_ids / body_bounds: word pieces of the bodies, without special tokens.
+      body_token_starts, body_token_ends: their character offsets in the block's text (also by body_bounds).
+      title_token_ids / title_bounds: word pieces of the titles.
+      flat_sentence_starts / sentence_bounds: index of the first piece of each sentence, relative to its block.
+
+    Raises `UserError` if `path` is no finished block store.
+    """
+
+    def __init__(self, path):
+        self.path = str(path)
+        self.manifest = artifacts.manifest(self.path)
+        if self.manifest.get("kind") != "blocks":
+            raise UserError(f"{self.path} holds {self.manifest.get('kind')}, not blocks: make some by split_blocks")
+        self.documents = self._array("documents")
+        self.body_token_ids, self.body_bounds = self._array("body_token_ids"), self._array("body_bounds")
+        self.body_token_starts, self.body_token_ends = self._array("body_token_starts"), self._array("body_token_ends")
+        self.title_token_ids, self.title_bounds = self._array("title_token_ids"), self._array("title_bounds")
+        self.flat_sentence_starts, self.sentence_bounds = self._array("sentence_starts"), self._array("sentence_bounds")
+        self._block_ids = self._array("block_ids")
+        self._texts = self._strings("texts", "text_bounds")
+        self._titles = self._strings("titles", "title_text_bounds")
+        self._urls = self._strings("urls", "url_bounds")
+        self._document_ids = self._strings("document_ids", "document_id_bounds")
+
+    def __len__(self):
+        return len(self._block_ids)
+
+    def block_id(self, n):
+        """The stable id of row n: 16 hexadecimal digits."""
+        return f"{int(self._block_ids[n]):016x}"
+
+    def row_of(self, block_id):
+        """The row of a block id. Raises `UserError` if the store has no such block."""
+        order = self._order
+        try:
+            wanted = np.uint64(int(block_id, 16))
+            position = int(np.searchsorted(self._block_ids, wanted, sorter=order))
+        except (ValueError, OverflowError):
+            position = len(self)
+        if position == len(self) or self.block_id(order[position]) != block_id:
+            raise UserError(f"no block {block_id!r} in {self.path}: ids are 16 hexadecimal digits and change with the text")
+        return int(order[position])
+
+    @functools.cached_property
+    def _order(self):
+        return np.argsort(self._block_ids, kind="stable")
+
+    def title(self, n):
+        """The title of row n's document."""
+        return _string(*self._titles, n)
+
+    def text(self, n):
+        """The text of row n, as the document has it."""
+        return _string(*self._texts, n)
+
+    def url(self, n):
+        """The address of row n's document; "" if it has none."""
+        return _string(*self._urls, n)
+
+    def document_id(self, n):
+        """The id of row n's document."""
+        return _string(*self._document_ids, int(self.documents[n]))
+
+    def body_tokens(self, n):
+        """Word pieces of row n's body: int32 [P]."""
+        return self.body_token_ids[self._body(n)].astype(np.int32)
+
+    def title_tokens(self, n):
+        """Word pieces of row n's title: int32 [T]."""
+        return self.title_token_ids[self.title_bounds[n] : self.title_bounds[n + 1]].astype(np.int32)
+
+    def token_offsets(self, n):
+        """(starts, ends), int32 [P]: `text(n)[starts[i]:ends[i]]` is what piece i of the body was read from."""
+        body = self._body(n)
+        return self.body_token_starts[body].astype(np.int32), self.body_token_ends[body].astype(np.int32)
+
+    def sentence_starts(self, n):
+        """Index of the first piece of each sentence of row n: int32 [S], the first is 0."""
+        return self.flat_sentence_starts[self.sentence_bounds[n] : self.sentence_bounds[n + 1]].astype(np.int32)
+
+    def body_lengths(self):
+        """Word pieces of every body: int64 [N]."""
+        return np.diff(self.body_bounds)
+
+    def input_lengths(self, rows):
+        """Length of `[CLS] title [SEP] body [SEP]` of rows: int64 [len(rows)]; 3 for row -1, the null document."""
+        rows = np.asarray(rows)
+        present = np.maximum(rows, 0)
+        titles = self.title_bounds[present + 1] - self.title_bounds[present]
+        bodies = self.body_bounds[present + 1] - self.body_bounds[present]
+        return np.where(rows < 0, 0, titles + bodies) + SPECIAL_TOKENS
+
+    def padded_bodies(self, rows, length):
+        """Bodies of rows, zero-padded and cut: int32 [len(rows), length]. Row -1, the null document, is all zeros."""
+        return gather_padded(self.body_token_ids, self.body_bounds, rows, length)
+
+    def padded_titles(self, rows, length):
+        """Titles of rows, zero-padded and cut: int32 [len(rows), length]. Row -1, the null document, is all zeros."""
+        return gather_padded(self.title_token_ids, self.title_bounds, rows, length)
+
+    def _body(self, n):
+        return slice(self.body_bounds[n], self.body_bounds[n + 1])
+
+    def _array(self, name):
+        return flat_files.open_array(os.path.join(self.path, f"{name}.npy"))
+
+    def _strings(self, name, bounds):
+        return flat_files.open_bytes(os.path.join(self.path, f"{name}.bin")), self._array(bounds)
+
+
+def _string(flat, bounds, n):
+    return flat[bounds[n] : bounds[n + 1]].tobytes().decode()

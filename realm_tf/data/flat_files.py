@@ -1,0 +1,103 @@
+"""Arrays on disk for corpora that do not fit in memory: shards that workers write, and the files they merge into.
+
+A shard is an .npz of plain columns (one entry a row) and ragged ones (flat array and bounds). Merging streams the
+shards in order and never holds more than one of them.
+"""
+
+import json
+import os
+import uuid
+
+import numpy as np
+
+from realm_tf.data import ragged
+
+_COUNTERS = "counters"
+
+
+def open_array(path):
+    """A memory-mapped view of an .npy file."""
+    array = np.load(path, mmap_mode="r")
+    # A plain view: np.memmap's bookkeeping on every slice costs more than the slice.
+    return array.view(np.ndarray)
+
+
+def open_bytes(path):
+    """A memory-mapped uint8 [bytes] view of a file; an empty file, which cannot be mapped, gives an empty array."""
+    if not os.path.getsize(path):
+        return np.zeros(0, np.uint8)
+    return np.memmap(path, np.uint8, mode="r").view(np.ndarray)
+
+
+def encode_strings(strings):
+    """UTF-8 bytes of the strings end to end, uint8 [bytes], and their bounds int64 [len(strings) + 1]."""
+    encoded = [string.encode() for string in strings]
+    return np.frombuffer(b"".join(encoded), np.uint8), ragged.bounds_of([len(raw) for raw in encoded])
+
+
+def write_shard(path, arrays, counters):
+    """Writes a shard aside and renames it into place, so that a repeated or killed worker leaves no half of one."""
+    aside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    with open(aside, "wb") as file:
+        encoded = np.frombuffer(json.dumps(dict(counters)).encode(), np.uint8)
+        np.savez(file, **arrays, **{_COUNTERS: encoded})
+    os.replace(aside, path)
+
+
+def read_counters(path):
+    """The counters of a shard as a dictionary."""
+    with np.load(path) as shard:
+        return json.loads(shard[_COUNTERS].tobytes())
+
+
+def read_column(path, name):
+    """One array of a shard; the others are not read."""
+    with np.load(path) as shard:
+        return shard[name]
+
+
+def merge_plain(shards, rows, folder, name, dtype):
+    """Writes `name`.npy, the plain column of all shards. shards, rows: as for `merge_ragged`."""
+    sizes = [len(chosen) for chosen in rows]
+    merged = np.lib.format.open_memmap(os.path.join(folder, f"{name}.npy"), "w+", dtype, (sum(sizes),))
+    for shard, chosen, end in zip(shards, rows, np.cumsum(sizes), strict=True):
+        merged[end - len(chosen) : end] = read_column(shard, name)[chosen]
+    merged.flush()
+
+
+def merge_ragged(shards, rows, folder, bounds_name, columns):
+    """Writes ragged columns that share bounds.
+
+    Args:
+      shards: paths, in order.
+      rows: for each shard the int array of rows to keep.
+      folder: where the files go.
+      bounds_name: the bounds in the shards; written as `bounds_name`.npy, int64 [N + 1].
+      columns: {name: dtype or None}; written as `name`.npy, or as raw bytes in `name`.bin where the dtype is None.
+    """
+    lengths = [np.diff(read_column(shard, bounds_name))[chosen] for shard, chosen in zip(shards, rows, strict=True)]
+    bounds = ragged.bounds_of(np.concatenate(lengths))
+    np.save(os.path.join(folder, f"{bounds_name}.npy"), bounds)
+    for name, dtype in columns.items():
+        taken = (_take(shard, chosen, bounds_name, name) for shard, chosen in zip(shards, rows, strict=True))
+        if dtype is None:
+            with open(os.path.join(folder, f"{name}.bin"), "wb") as file:
+                for flat in taken:
+                    file.write(flat.tobytes())
+            continue
+        merged, at = None, 0
+        for flat in taken:
+            if merged is None:
+                shape = (int(bounds[-1]), *flat.shape[1:])
+                merged = np.lib.format.open_memmap(os.path.join(folder, f"{name}.npy"), "w+", dtype, shape)
+            merged[at : at + len(flat)] = flat
+            at += len(flat)
+        merged.flush()
+
+
+def _take(path, chosen, bounds_name, name):
+    with np.load(path) as shard:
+        bounds, flat = shard[bounds_name], shard[name]
+    if len(chosen) == len(bounds) - 1:
+        return flat  # the usual case: nothing of this shard is dropped
+    return ragged.take_rows(flat, bounds, chosen)[0]

@@ -1,0 +1,113 @@
+"""Pre-training queries: sentences with one salient span masked (REALM section 3.4), drawn by step number alone."""
+
+import dataclasses
+
+import numpy as np
+
+from realm_tf.data.ragged import gather_ranges
+from realm_tf.errors import UserError
+
+HELD_OUT_ONE_IN = 20  # documents whose sentences are kept for the held-out measures
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryBatch:
+    """Masked sentences.
+
+    query_ids int32 [B, Q]: `[CLS] x [SEP]`, zero-padded. lengths int32 [B]. mask_positions, mask_targets int32 [B, M]
+    and mask_weights float32 [B, M], 0 at padding. blocks int64 [B]: the row of the block that x comes from.
+    """
+
+    query_ids: np.ndarray
+    lengths: np.ndarray
+    mask_positions: np.ndarray
+    mask_targets: np.ndarray
+    mask_weights: np.ndarray
+    blocks: np.ndarray
+
+
+class PretrainQueries:
+    """Draws query batches from a block store and its salient spans.
+
+    A batch is a function of (seed, step), so that a run that resumes sees what an undisturbed one would have seen.
+    Spans are drawn uniformly; the sentence around a span becomes x, cut to `query_length` around the span.
+
+    Raises `UserError` if there are no salient spans to mask.
+    """
+
+    def __init__(self, blocks, spans, tokenizer, query_length, max_masks, batch_size, seed):
+        self._blocks, self._tokenizer = blocks, tokenizer
+        self._query_length, self._max_masks, self._batch_size, self._seed = query_length, max_masks, batch_size, seed
+        bounds = spans.span_bounds
+        span_blocks = np.repeat(np.arange(len(spans)), np.diff(bounds))
+        held_out = _held_out(np.asarray(blocks.documents))[span_blocks]
+        if not len(span_blocks) or held_out.all():
+            raise UserError("the corpus has no salient spans to mask: check that its names are capitalised")
+        self._spans, self._sentences, self._span_blocks = spans.flat_spans, spans.flat_sentences, span_blocks
+        self._train, self._eval = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+    def batch(self, step):
+        """The training batch of a step (counted from 0)."""
+        rng = np.random.default_rng([self._seed, 1, step])
+        return self._build(rng.choice(self._train, self._batch_size), rng)
+
+    def held_out(self, batches):
+        """Fixed batches from documents that training never masks; fewer if the corpus is small."""
+        rng = np.random.default_rng([self._seed, 2])
+        pool = self._eval if len(self._eval) >= self._batch_size else self._train
+        chosen = rng.permutation(pool)[: batches * self._batch_size]
+        whole = len(chosen) // self._batch_size * self._batch_size
+        return [self._build(part, rng) for part in chosen[:whole].reshape(-1, self._batch_size)]
+
+    def _build(self, chosen, rng):
+        span_blocks = self._span_blocks[chosen]
+        span_BS = np.asarray(self._spans[chosen])
+        starts_B, ends_B = self._sentence_bounds(span_blocks, np.asarray(self._sentences[chosen]))
+        room = self._query_length - 2
+        # A sentence longer than the query is cut to a window that holds the span, at a random place.
+        slack_B = np.maximum(ends_B - starts_B - room, 0)
+        low_B = np.maximum(span_BS[:, 1] - room, starts_B)
+        high_B = np.minimum(span_BS[:, 0], starts_B + slack_B)
+        window_B = low_B + (rng.random(len(chosen)) * (high_B - low_B + 1)).astype(np.int64)
+        lengths_B = np.minimum(ends_B - window_B, room)
+        body_start_B = np.asarray(self._blocks.body_bounds)[span_blocks]
+        flat_starts = body_start_B + window_B
+        ids_BQ = gather_ranges(
+            self._blocks.body_token_ids, flat_starts, flat_starts + lengths_B, room
+        )
+        return self._mask(ids_BQ, lengths_B, span_BS - window_B[:, None], span_blocks)
+
+    def _mask(self, ids_BQ, lengths_B, span_BS, span_blocks):
+        tokenizer, size = self._tokenizer, len(ids_BQ)
+        query_ids = np.zeros((size, self._query_length), np.int32)
+        query_ids[:, 0] = tokenizer.cls_id
+        query_ids[:, 1:-1] = ids_BQ
+        query_ids[np.arange(size), lengths_B + 1] = tokenizer.sep_id
+        offsets_BM = np.arange(self._max_masks)[None]
+        widths_B1 = (span_BS[:, 1] - span_BS[:, 0])[:, None]
+        weights_BM = (offsets_BM < widths_B1).astype(np.float32)
+        positions_BM = np.where(weights_BM > 0, span_BS[:, :1] + 1 + offsets_BM, 0).astype(np.int32)
+        rows = np.arange(size)[:, None]
+        targets_BM = np.where(weights_BM > 0, query_ids[rows, positions_BM], 0).astype(np.int32)
+        # Position 0 is [CLS]: padding masks write there and [CLS] is written back.
+        query_ids[rows, positions_BM] = tokenizer.mask_id
+        query_ids[:, 0] = tokenizer.cls_id
+        lengths = (lengths_B + 2).astype(np.int32)
+        return QueryBatch(query_ids, lengths, positions_BM, targets_BM, weights_BM, span_blocks)
+
+    def _sentence_bounds(self, blocks_B, sentences_B):
+        """Token range, relative to its block, of the sentence with that number in that block."""
+        bounds = np.asarray(self._blocks.sentence_bounds)
+        flat = bounds[blocks_B] + sentences_B
+        starts_B = np.asarray(self._blocks.flat_sentence_starts[flat], np.int64)
+        last_B = flat + 1 == bounds[blocks_B + 1]
+        following = np.minimum(flat + 1, len(self._blocks.flat_sentence_starts) - 1)
+        body_bounds = np.asarray(self._blocks.body_bounds)
+        lengths_B = body_bounds[blocks_B + 1] - body_bounds[blocks_B]
+        next_B = np.asarray(self._blocks.flat_sentence_starts[following], np.int64)
+        return starts_B, np.where(last_B, lengths_B, next_B)
+
+
+def _held_out(documents_N):
+    """bool [N]: a multiplicative hash of the document number decides, so that all blocks of a document go together."""
+    return (documents_N.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)) % HELD_OUT_ONE_IN == 0

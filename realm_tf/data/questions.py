@@ -1,0 +1,68 @@
+"""Questions with their answers, from JSON lines."""
+
+import dataclasses
+
+from realm_tf.data import lines
+from realm_tf.errors import UserError
+from realm_tf.metrics import compile_pattern
+
+ANSWER_TYPES = ("string", "regex")
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A question.
+
+    answers: tuple of strings, or of regular expressions where answer_type is "regex". set: the set it is from, or "".
+    """
+
+    text: str
+    answers: tuple
+    answer_type: str
+    set: str
+
+    def to_object(self):
+        """The JSON object that `read_questions` reads back."""
+        return {"question": self.text, "answer": list(self.answers), "answer_type": self.answer_type, "set": self.set}
+
+
+def read_questions(path, default_answer_type="string", default_set=""):
+    """The `Question`s of a file of `{"question", "answer": [...]}` lines, plain or compressed.
+
+    Args:
+      path: the file.
+      default_answer_type, default_set: for lines that have no "answer_type" or "set" of their own.
+
+    Raises: `UserError` that names file and line of a broken one, or the file if it is missing or holds no question.
+    """
+    if default_answer_type not in ANSWER_TYPES:
+        raise UserError(f"answer_type is {default_answer_type!r}: it must be one of {', '.join(ANSWER_TYPES)}")
+    path = str(path)
+    questions = [
+        _from_object(lines.parse_object(raw, path, number), f"{path}:{number}", default_answer_type, default_set)
+        for number, raw in lines.raw_lines(path)
+        if raw.strip()
+    ]
+    if not questions:
+        raise UserError(f'{path} holds no questions: give lines of {{"question": ..., "answer": [...]}}')
+    return questions
+
+
+def _from_object(record, where, default_answer_type, default_set):
+    text, answers = record.get("question"), record.get("answer")
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f'{where}: "question" is missing or no text: every line needs one')
+    if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
+        raise UserError(f'{where}: "answer" must be a list of one string or more, each of them not empty')
+    answer_type, name = record.get("answer_type", default_answer_type), record.get("set", default_set)
+    if answer_type not in ANSWER_TYPES:
+        raise UserError(f'{where}: "answer_type" is {answer_type!r}: it must be one of {", ".join(ANSWER_TYPES)}')
+    if not isinstance(name, str):
+        raise UserError(f'{where}: "set" is not a string')
+    if answer_type == "regex":
+        for pattern in answers:
+            try:
+                compile_pattern(pattern)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from error
+    return Question(text, tuple(answers), answer_type, name)

@@ -1,0 +1,39 @@
+"""The tensors of one REALM step, from a query batch and its candidates. Spells the feature names of `models.realm`."""
+
+import numpy as np
+
+from realm_tf.data.inputs import BUCKET, block_inputs, joint_inputs
+from realm_tf.retrieval.candidates import EMPTY, NULL
+
+
+def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths):
+    """The inputs of `models.realm.Realm` as numpy arrays.
+
+    Args:
+      queries: `QueryBatch`.
+      candidates_BK: int64 rows of `candidates.choose`.
+      blocks: `BlockStore`. lengths: `LengthConfig`.
+
+    Distinct blocks of the batch appear once; their number is rounded up, so that few shapes are met.
+    """
+    rows_BK = np.where(candidates_BK == EMPTY, NULL, candidates_BK)
+    distinct, slots = np.unique(rows_BK, return_inverse=True)
+    padded = np.full(-(-len(distinct) // BUCKET) * BUCKET, NULL)
+    padded[: len(distinct)] = distinct
+    block_ids, block_segments = block_inputs(blocks, padded, tokenizer, lengths.block)
+    query_width = -(-int(queries.lengths.max()) // BUCKET) * BUCKET
+    query_ids = queries.query_ids[:, :query_width]
+    joint_ids, joint_segments = joint_inputs(query_ids, queries.lengths, blocks, rows_BK, tokenizer, lengths.joint)
+    return {
+        "query_ids": query_ids,
+        "block_ids": block_ids,
+        "block_segments": block_segments,
+        "slots": slots.reshape(rows_BK.shape).astype(np.int32),
+        "joint_ids": joint_ids,
+        "joint_segments": joint_segments,
+        "mask_positions": queries.mask_positions,
+        "mask_targets": queries.mask_targets,
+        "mask_weights": queries.mask_weights,
+        "null": (candidates_BK == NULL).astype(np.float32),
+        "valid": (candidates_BK != EMPTY).astype(np.float32),
+    }

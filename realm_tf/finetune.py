@@ -1,0 +1,26 @@
+"""Fine-tuning for open-domain question answering: question embedder and span reader, block embeddings frozen.
+
+  python -m realm_tf.finetune --workdir=runs/mine --system=realm
+
+Reads the newest index, the pre-trained reader and WORKDIR/questions; publishes WORKDIR/finetune/SYSTEM/model.
+"""
+
+from absl import flags as absl_flags
+
+from realm_tf import flags
+
+WORKDIR = flags.define_workdir()
+CONFIG, SET, DATA_DIR = flags.define_config()
+SYSTEM = absl_flags.DEFINE_enum(
+    "system", "realm", ["realm", "orqa"], "realm: from pre-training; orqa: from the inverse cloze task alone."
+)
+
+
+def main(_):
+    from realm_tf.training.finetune import finetune
+
+    finetune(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value), SYSTEM.value)
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,80 @@
+"""Models from a configuration, and the retriever as an artifact that others load."""
+
+import os
+
+import keras
+import numpy as np
+
+from realm_tf import artifacts, config as config_lib
+from realm_tf.models import encoder, weights
+from realm_tf.models.masked_lm import MaskedLanguageModel
+from realm_tf.models.retriever import Retriever
+from realm_tf.models.span_reader import SpanReader
+from realm_tf.text.tokenizer import Tokenizer
+
+WEIGHTS = "weights.safetensors"
+
+
+def load_tokenizer(encoder_config):
+    """The `Tokenizer` of the configured vocabulary."""
+    return Tokenizer(encoder.resolve(encoder_config).vocabulary_path)
+
+
+def build_retriever(encoder_config, vocabulary_size):
+    """A `Retriever` with the configured initial weights, built."""
+    retriever = Retriever(encoder_config, encoder.resolve(encoder_config), vocabulary_size)
+    probe = np.ones((1, 4), np.int32)
+    retriever.embed_queries(probe)
+    retriever.embed_blocks(probe, np.zeros_like(probe))
+    return retriever
+
+
+def build_masked_lm(encoder_config, vocabulary_size):
+    """A `MaskedLanguageModel` with the configured initial weights, built."""
+    source = encoder.resolve(encoder_config)
+    backbone = encoder.build_backbone(source, vocabulary_size, encoder_config.dropout, encoder_config.dtype)
+    return MaskedLanguageModel(backbone, encoder.build_mlm_head(backbone, source, encoder_config.dtype))
+
+
+def build_span_reader(encoder_config, finetune_config, vocabulary_size):
+    """A `SpanReader` on a backbone with the configured initial weights, built."""
+    source = encoder.resolve(encoder_config)
+    backbone = encoder.build_backbone(source, vocabulary_size, encoder_config.dropout, encoder_config.dtype)
+    return SpanReader(
+        backbone, finetune_config.max_span_width, finetune_config.span_hidden_dim, dtype=encoder_config.dtype
+    )
+
+
+def publish_retriever(path, retriever, config, tokenizer, **facts):
+    """Publishes the retriever's towers, each under its own name, with what is needed to load them anywhere."""
+    value = config_lib.to_dict(config)
+    with artifacts.publish(
+        path,
+        kind="embedder",
+        vocabulary=tokenizer.fingerprint,
+        encoder=value["encoder"],
+        lengths=value["lengths"],
+        **facts,
+    ) as (tmp, _):
+        weights.save(os.path.join(tmp, WEIGHTS), retriever.parts())
+
+
+def load_retriever(path, retriever=None):
+    """The `Retriever` of a published embedder.
+
+    Args:
+      path: an embedder version.
+      retriever: one of the same configuration to load into, instead of a new one (a swap without a rebuild).
+    """
+    manifest = artifacts.manifest(path)
+    encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
+    tokenizer = load_tokenizer(encoder_config)
+    artifacts.require_same("vocabulary", **{str(path): manifest, str(tokenizer.path): {"vocabulary": tokenizer.fingerprint}})
+    retriever = retriever or build_retriever(encoder_config, tokenizer.vocabulary_size)
+    weights.load(os.path.join(path, WEIGHTS), retriever.parts())
+    return retriever
+
+
+def seed_everything(seed):
+    """One seed for Python, NumPy, TensorFlow and Keras."""
+    keras.utils.set_random_seed(seed)

@@ -1,0 +1,162 @@
+"""The BERT encoder, and where its weights come from. The only module that imports keras-hub."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from realm_tf.config import MINI
+from realm_tf.errors import UserError
+from realm_tf.interop import hugging_face
+from realm_tf.models.gelu import gelu
+
+ASSETS = pathlib.Path(__file__).parent.parent / "assets"
+MINI_FOLDER = ASSETS / "realm_mini"
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSource:
+    """A resolved `EncoderConfig.init`: sizes, vocabulary, and a function that returns the weights (None: random)."""
+
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int
+    max_sequence_length: int
+    vocabulary_path: str
+    load: object = None
+
+
+@functools.cache
+def resolve(config):
+    """The `EncoderSource` of an `EncoderConfig`.
+
+    Raises `UserError` if the folder is missing or incomplete, the preset unknown, or the vocabulary's size is not that
+    of the weights.
+    """
+    if config.init == "random":
+        vocabulary = config.vocabulary or str(MINI_FOLDER / "vocab.txt")
+        sizes = (config.num_layers or 2, config.num_heads, config.hidden_dim, config.intermediate_dim)
+        return EncoderSource(*sizes, config.max_sequence_length, vocabulary)
+    if config.init == MINI or config.init.startswith("hf:"):
+        folder = MINI_FOLDER if config.init == MINI else pathlib.Path(config.init[3:])
+        return _from_folder(folder, config)
+    return _from_preset(config)
+
+
+def _from_folder(folder, config):
+    sizes = hugging_face.read_config(folder)
+    vocabulary = pathlib.Path(config.vocabulary or folder / "vocab.txt")
+    if vocabulary.is_file():
+        pieces = len(vocabulary.read_text(encoding="utf-8").splitlines())
+        if pieces != sizes["vocab_size"]:
+            raise UserError(
+                f"the vocabulary {vocabulary} has {pieces} pieces, the weights in {folder} were trained with "
+                f"{sizes['vocab_size']}: give the vocab.txt that belongs to them"
+            )
+    num_layers = config.num_layers or sizes["num_hidden_layers"]
+    if num_layers > sizes["num_hidden_layers"]:
+        raise UserError(f"{folder} has {sizes['num_hidden_layers']} layers, encoder.num_layers asks for {num_layers}")
+    return EncoderSource(
+        num_layers,
+        sizes["num_attention_heads"],
+        sizes["hidden_size"],
+        sizes["intermediate_size"],
+        sizes["max_position_embeddings"],
+        str(vocabulary),
+        functools.partial(hugging_face.read_weights, folder),
+    )
+
+
+def _from_preset(config):
+    import keras_hub
+
+    try:
+        backbone = keras_hub.models.BertBackbone.from_preset(config.init)
+        tokenizer = keras_hub.models.BertTokenizer.from_preset(config.init)
+    except Exception as error:
+        raise UserError(
+            f"encoder.init={config.init!r} is not 'realm-mini', 'random', 'hf:FOLDER' or a keras-hub BERT preset that "
+            f"can be loaded here ({type(error).__name__})"
+        ) from error
+    if not config.vocabulary:
+        path = pathlib.Path(keras.config.keras_home()) / f"realm_tf_{config.init}_vocab.txt"
+        path.write_text("\n".join(tokenizer.get_vocabulary()) + "\n", encoding="utf-8")
+    return EncoderSource(
+        config.num_layers or backbone.num_layers,
+        backbone.num_heads,
+        backbone.hidden_dim,
+        backbone.intermediate_dim,
+        backbone.max_sequence_length,
+        config.vocabulary or str(path),
+        lambda: hugging_face.backbone_weights(backbone),
+    )
+
+
+def build_backbone(source, vocabulary_size, dropout, dtype):
+    """A `BertBackbone` of the source's sizes, with its weights where there are any, and GELU fused.
+
+    Args:
+      source: `EncoderSource`.
+      vocabulary_size: int, of the tokenizer that feeds it.
+      dropout: float in [0, 1).
+      dtype: Keras dtype policy name.
+    """
+    import keras_hub
+
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=vocabulary_size,
+        num_layers=source.num_layers,
+        num_heads=source.num_heads,
+        hidden_dim=source.hidden_dim,
+        intermediate_dim=source.intermediate_dim,
+        max_sequence_length=source.max_sequence_length,
+        dropout=dropout,
+        dtype=dtype,
+    )
+    for layer in backbone.transformer_layers:
+        layer._feedforward_intermediate_dense.activation = gelu
+    if source.load:
+        hugging_face.assign_backbone(backbone, source.load())
+    return backbone
+
+
+def encode(backbone, token_ids, segment_ids, training):
+    """Sequence output [..., L, H] and pooled output [..., H] of a backbone; zero token ids are padding."""
+    token_ids = ops.convert_to_tensor(token_ids)
+    inputs = {
+        "token_ids": token_ids,
+        "segment_ids": ops.convert_to_tensor(segment_ids),
+        "padding_mask": ops.cast(ops.not_equal(token_ids, 0), "int32"),
+    }
+    outputs = backbone(inputs, training=training)
+    return outputs["sequence_output"], outputs["pooled_output"]
+
+
+def build_mlm_head(backbone, source, dtype):
+    """BERT's masked-LM head, tied to the backbone's token embedding, with its weights where the source has them."""
+    import keras_hub
+
+    head = keras_hub.layers.MaskedLMHead(
+        vocabulary_size=backbone.vocabulary_size,
+        token_embedding=backbone.token_embedding,
+        intermediate_activation=gelu,
+        layer_norm_epsilon=1e-12,
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        dtype=dtype,
+        name="mlm_head",
+    )
+    head(np.zeros((1, 2, backbone.hidden_dim), "float32"), mask_positions=np.zeros((1, 1), "int32"))
+    if source.load:
+        hugging_face.assign_mlm_head(head, source.load())
+    return head
+
+
+def describe(source):
+    """JSON description of the sizes, for manifests."""
+    value = dataclasses.asdict(dataclasses.replace(source, load=None))
+    return json.loads(json.dumps({k: v for k, v in value.items() if k not in ("load", "vocabulary_path")}))

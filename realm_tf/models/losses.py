@@ -1,0 +1,98 @@
+"""The mathematics of REALM as pure functions in `keras.ops`. float32 in, float32 out."""
+
+from keras import ops
+
+NEGATIVE = -1e9  # the score of what must not be chosen: exp() of it is 0, and differences of it stay finite
+
+
+def gold_log_probs(logits, targets):
+    """log softmax(logits)[targets]: [..., V] and int [...] to [...], without a second pass for the full softmax."""
+    gold = ops.take_along_axis(logits, ops.expand_dims(targets, -1), axis=-1)
+    return ops.squeeze(gold, -1) - ops.logsumexp(logits, axis=-1)
+
+
+def marginal_log_likelihood(scores_BK, gold_BKM, mask_BM, marginal="token"):
+    """log p(y|x) of the masked pieces under the candidates, and what it is made of.
+
+    Args:
+      scores_BK: relevance scores; `NEGATIVE` for a slot without a candidate.
+      gold_BKM: log p(y_j|z,x).
+      mask_BM: 1.0 at real masks, 0.0 at padding.
+      marginal: "token" is log sum_z p(z|x) p(y_j|z,x) for each piece j (the released code, `realm/model.py`);
+        "span" is log sum_z p(z|x) prod_j p(y_j|z,x) (paper, equation 1), shared evenly among the pieces.
+
+    Returns: log p per piece [B, M], 0 at padding, and log p(z|x) [B, K].
+    """
+    log_prior_BK = scores_BK - ops.logsumexp(scores_BK, axis=-1, keepdims=True)
+    if marginal == "token":
+        log_BM = ops.logsumexp(ops.expand_dims(log_prior_BK, -1) + gold_BKM, axis=1)
+        return log_BM * mask_BM, log_prior_BK
+    if marginal == "span":
+        span_BK = ops.sum(gold_BKM * ops.expand_dims(mask_BM, 1), axis=-1)
+        log_B1 = ops.logsumexp(log_prior_BK + span_BK, axis=-1, keepdims=True)
+        pieces_B1 = ops.maximum(ops.sum(mask_BM, axis=-1, keepdims=True), 1.0)
+        return log_B1 / pieces_B1 * mask_BM, log_prior_BK
+    raise ValueError(f"marginal must be 'token' or 'span', not {marginal!r}")
+
+
+def masked_mean(values, mask):
+    """Mean of `values` where `mask` is 1; 0 where there is none."""
+    return ops.sum(values * mask) / ops.maximum(ops.sum(mask), 1.0)
+
+
+def retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, null_BK):
+    """Measures of what retrieval is worth to the reader (REALM appendix D; `realm/model.py`).
+
+    Args:
+      log_BM, log_prior_BK: from `marginal_log_likelihood`.
+      gold_BKM, mask_BM: as there.
+      null_BK: 1.0 at the null document, 0.0 elsewhere; a row of zeros has no null document.
+
+    Returns: dict of scalars. `retrieval_utility`: mean over pieces of log p(y|x) - log p(y|null,x), as released;
+      `best_utility`: mean over queries of max_z log p(y|z,x) - log p(y|null,x); `null_probability`: p(null|x);
+      `entropy` of p(z|x) in nats; `gold_share`: share of the posterior p(z|x,y) on its largest block.
+    """
+    has_null_B = ops.max(null_BK, axis=-1)
+    null_gold_BM = ops.sum(gold_BKM * ops.expand_dims(null_BK, -1), axis=1)
+    mask_null_BM = mask_BM * ops.expand_dims(has_null_B, -1)
+    span_BK = ops.sum(gold_BKM * ops.expand_dims(mask_BM, 1), axis=-1)
+    real_BK = ops.where(log_prior_BK > NEGATIVE / 2, 1.0, 0.0) * (1.0 - null_BK)
+    best_B = ops.max(ops.where(real_BK > 0, span_BK, NEGATIVE), axis=-1)
+    null_B = ops.sum(span_BK * null_BK, axis=-1)
+    posterior_BK = ops.softmax(log_prior_BK + span_BK, axis=-1)
+    prior_BK = ops.exp(log_prior_BK)
+    return {
+        "retrieval_utility": masked_mean(log_BM - null_gold_BM, mask_null_BM),
+        "best_utility": masked_mean(best_B - null_B, has_null_B),
+        "null_probability": ops.mean(ops.sum(prior_BK * null_BK, axis=-1)),
+        "entropy": ops.mean(-ops.sum(prior_BK * ops.maximum(log_prior_BK, -100.0), axis=-1)),
+        "gold_share": ops.mean(ops.max(posterior_BK, axis=-1)),
+    }
+
+
+def inverse_cloze_loss(queries_BD, blocks_BD):
+    """ICT (Lee et al. 2019, section 4): mean -log softmax of the own block among the batch's, query to block.
+
+    Returns: loss and accuracy, scalars.
+    """
+    scores_BB = ops.matmul(queries_BD, ops.transpose(blocks_BD))
+    own_B = ops.arange(ops.shape(scores_BB)[0])
+    loss = -ops.mean(gold_log_probs(scores_BB, own_B))
+    accuracy = ops.mean(ops.cast(ops.equal(ops.cast(ops.argmax(scores_BB, axis=-1), own_B.dtype), own_B), "float32"))
+    return loss, accuracy
+
+
+def positive_log_loss(logits_BS, positive_BS):
+    """-log of the probability on all positives of a row, where it has one (ORQA's `marginal_log_loss`).
+
+    Args:
+      logits_BS: scores; `NEGATIVE` for a slot that is none.
+      positive_BS: 1.0 or 0.0.
+
+    Returns: mean loss over the rows that have a positive (0 if none has), and the share of rows that have one, so that
+      a batch without positives is seen in the log rather than taken for a perfect one.
+    """
+    has_B = ops.max(positive_BS, axis=-1)
+    positive_logits_BS = ops.where(positive_BS > 0, logits_BS, NEGATIVE)
+    loss_B = ops.logsumexp(logits_BS, axis=-1) - ops.logsumexp(positive_logits_BS, axis=-1)
+    return masked_mean(loss_B, has_B), ops.mean(has_B)

@@ -1,0 +1,62 @@
+"""Fine-tuning for open-domain QA: retrieve wide, read few, one loss of two terms (REALM section 3.3, ORQA section 5)."""
+
+import keras
+from keras import ops
+
+from realm_tf.models import losses
+
+
+@keras.saving.register_keras_serializable("realm_tf")
+class OpenQA(keras.Model):
+    """Query embedder and span reader; block embeddings are frozen and come from the index.
+
+    Call, a dict, int32 unless said (T candidates of the wide beam, K blocks read):
+      question_ids [B, Q]         `[CLS] question [SEP]`
+      beam_embeddings [B, T, D]   float32, frozen block embeddings of the wide beam, best first
+      beam_positive [B, T]        float32, 1 where the block has an answer
+      beam_valid [B, T]           float32, 0 at padding
+      joint_ids, joint_segments [B * K, J]  `[CLS] question [SEP] body [SEP]` of the first K blocks of the beam
+      span_positive [B, K, J, W]  float32, 1 where the span is an answer
+
+    Returns: loss and measures. The retriever's term needs a block with an answer in the beam, the reader's a gold span
+    in the K blocks; how often each exists is in the measures (`original.md` 2.7).
+    """
+
+    def __init__(self, retriever, reader, **kwargs):
+        super().__init__(**kwargs)
+        self.retriever = retriever
+        self.reader = reader
+        self.built = True
+
+    def call(self, batch, training=False):
+        scores_BT = self.beam_scores(batch, training)
+        retriever_loss, answerable = losses.positive_log_loss(scores_BT, batch["beam_positive"])
+        logits_BX = self.span_logits(batch, scores_BT, training)
+        positive_BX = ops.reshape(batch["span_positive"], (ops.shape(logits_BX)[0], -1))
+        reader_loss, readable = losses.positive_log_loss(logits_BX, positive_BX)
+        best_B1 = ops.expand_dims(ops.argmax(logits_BX, axis=-1), -1)
+        correct = ops.mean(ops.squeeze(ops.take_along_axis(positive_BX, best_B1, axis=-1), -1))
+        loss = retriever_loss + reader_loss
+        return loss, {
+            "loss": loss,
+            "retriever_loss": retriever_loss,
+            "reader_loss": reader_loss,
+            "answer_in_beam": answerable,
+            "answer_in_read": readable,
+            "span_accuracy": correct,
+        }
+
+    def beam_scores(self, batch, training=False):
+        """Relevance scores [B, T] by the query embedder of now and the frozen block embeddings."""
+        queries_BD = self.retriever.embed_queries(batch["question_ids"], training=training)
+        scores_BT = ops.sum(ops.expand_dims(queries_BD, 1) * batch["beam_embeddings"], axis=-1)
+        return ops.where(batch["beam_valid"] > 0, scores_BT, losses.NEGATIVE)
+
+    def span_logits(self, batch, scores_BT, training=False):
+        """[B, K * J * W]: span logit plus the relevance score of its block, to be soft-maxed jointly."""
+        logits_RJW = self.reader(batch["joint_ids"], batch["joint_segments"], training=training)
+        num_questions = ops.shape(scores_BT)[0]
+        num_read = ops.shape(batch["joint_ids"])[0] // num_questions
+        logits_BKX = ops.reshape(logits_RJW, (num_questions, num_read, -1))
+        # A minimum of NEGATIVE plus a score would still be NEGATIVE to float32's last digits.
+        return ops.reshape(logits_BKX + ops.expand_dims(scores_BT[:, :num_read], -1), (num_questions, -1))

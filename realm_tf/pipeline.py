@@ -1,0 +1,30 @@
+"""All stages of a run in order, from documents to sourced answers; a stage whose output is complete is skipped.
+
+  python -m realm_tf.pipeline --config=configs/demo.py --workdir=runs/demo
+  python -m realm_tf.pipeline --config=configs/wiki2015.py --data_dir=DATA --workdir=runs/wiki
+  python -m realm_tf.pipeline --config=configs/demo.py --workdir=runs/mine --set=corpus.input=embedded,my_documents/
+
+Stages: blocks, queries, questions, warm_start, pretrain, zero_shot, finetune_realm, finetune_orqa, evaluate, export,
+report. Stopped at any moment, the same command goes on where it was.
+"""
+
+import sys
+
+from absl import flags as absl_flags
+
+from realm_tf import flags
+
+WORKDIR = flags.define_workdir()
+CONFIG, SET, DATA_DIR = flags.define_config()
+FROM = absl_flags.DEFINE_string("from", None, "Redo this stage and all after it.")
+
+
+def main(_):
+    from realm_tf.training import stages
+
+    command = "python -m realm_tf.pipeline " + " ".join(a for a in sys.argv[1:] if not a.startswith("--data_dir"))
+    stages.run_pipeline(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, FROM.value, command)
+
+
+if __name__ == "__main__":
+    flags.run(main)

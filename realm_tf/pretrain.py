@@ -1,0 +1,31 @@
+"""REALM pre-training: the reader learns from what the retriever finds, and the retriever from what helps the reader.
+
+  python -m realm_tf.pretrain --workdir=runs/mine --refresh=background
+
+Reads WORKDIR/blocks, WORKDIR/queries and WORKDIR/embedder/step_0; publishes embedders as it goes, swaps in the indexes
+that the refresher makes of them, and leaves WORKDIR/pretrain, WORKDIR/reader and the last index. Run again, it resumes.
+"""
+
+from absl import flags as absl_flags
+
+from realm_tf import flags
+
+WORKDIR = flags.define_workdir()
+CONFIG, SET, DATA_DIR = flags.define_config()
+REFRESH = absl_flags.DEFINE_enum(
+    "refresh",
+    None,
+    ["background", "inline", "never"],
+    "How the index follows the embedder: a process of its own beside the trainer, the trainer itself at each published "
+    "embedder, or not at all. Default: pretrain.refresh of the configuration.",
+)
+
+
+def main(_):
+    from realm_tf.training.pretrain import pretrain
+
+    pretrain(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value), REFRESH.value)
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,37 @@
+"""The index refresher: follows the newest published embedder with a new index, until training is done.
+
+  python -m realm_tf.refresh --workdir=runs/mine
+
+Waits for WORKDIR/embedder/step_N newer than the newest index, skips embedders overtaken meanwhile, embeds all blocks,
+publishes WORKDIR/index/step_N. Ends when WORKDIR/embedder/done.json says that training is over.
+"""
+
+import os
+
+from absl import flags as absl_flags
+
+from realm_tf import flags
+
+WORKDIR = flags.define_workdir()
+ONCE = absl_flags.DEFINE_bool("once", False, "Refresh once from the newest embedder, then end.")
+
+
+def main(_):
+    from realm_tf import artifacts
+    from realm_tf.training.pretrain import DONE
+    from realm_tf.training.refresher import Refresher, paths
+    from realm_tf.training.run_context import RunContext
+
+    context = RunContext(WORKDIR.value)
+    _, embedder_dir, index_dir = paths(context.workdir)
+    refresher = Refresher(context.workdir, context.config.index.kind, context.config.index.keep)
+    done = os.path.join(embedder_dir, DONE)
+    newest_index = artifacts.newest(index_dir)
+    step = newest_index[0] if newest_index else -1
+    while found := artifacts.wait_newer(embedder_dir, step, lambda: ONCE.value or os.path.exists(done)):
+        step, embedder = found
+        refresher.refresh_once(step, embedder)
+
+
+if __name__ == "__main__":
+    flags.run(main)

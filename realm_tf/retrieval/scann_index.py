@@ -1,0 +1,60 @@
+"""ScaNN as a TF SavedModel. The only module that imports scann."""
+
+import math
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from realm_tf.errors import UserError
+
+DIRECTORY = "scann"
+SMALL = 100_000  # below it one exact pass over the vectors is quick and misses nothing
+
+
+def build(embeddings_ND, directory):
+    """Builds a searcher with settings derived from N and saves it under `directory`/scann.
+
+    Under `SMALL` blocks: ScaNN's exact scoring. Above: a tree of about 1.5 sqrt(N) leaves of which a tenth is searched,
+    anisotropic quantization (2 dimensions a code, threshold 0.2), and exact re-scoring of the best.
+    """
+    from scann.scann_ops.py import scann_ops
+
+    count = len(embeddings_ND)
+    builder = scann_ops.builder(embeddings_ND.astype(np.float32), 100, "dot_product")
+    if count < SMALL:
+        builder = builder.score_brute_force()
+    else:
+        leaves = int(1.5 * math.sqrt(count))
+        builder = (
+            builder.tree(leaves, max(10, leaves // 10), training_sample_size=min(count, 250_000))
+            .score_ah(2, anisotropic_quantization_threshold=0.2)
+            .reorder(max(400, 200))
+        )
+    searcher = builder.build()
+    tf.saved_model.save(searcher.serialize_to_module(), os.path.join(directory, DIRECTORY))
+
+
+class ScannIndex:
+    """A searcher loaded from an index version. Needs TensorFlow and ScaNN alone."""
+
+    def __init__(self, path, count):
+        from scann.scann_ops.py import scann_ops
+
+        try:
+            module = tf.saved_model.load(os.path.join(path, DIRECTORY))
+        except OSError as error:
+            raise UserError(f"{path} holds no ScaNN searcher: build the index again ({error})") from error
+        self._searcher = scann_ops.searcher_from_module(module)
+        self._count = count
+
+    def __len__(self):
+        return self._count
+
+    def search(self, queries_BD, k):
+        """See `Index.search`."""
+        k = min(k, self._count)
+        rows, scores = self._searcher.search_batched(
+            tf.constant(queries_BD, tf.float32), final_num_neighbors=k, pre_reorder_num_neighbors=max(4 * k, 400)
+        )
+        return rows.numpy().astype(np.int64), scores.numpy()

@@ -1,0 +1,1 @@
+"""Loops, optimizer, checkpoints, and the trainer's half of the refresh."""

@@ -1,0 +1,33 @@
+"""Training state on disk: one safetensors file a step, in a directory that appears whole."""
+
+import os
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from realm_tf import artifacts
+from realm_tf.errors import UserError
+from realm_tf.models import weights
+
+
+def save(parent, step, parts, optimizer, keep=2, **facts):
+    """Publishes `parent`/step_N with the weights of `parts`, the optimizer's moments and `facts`; keeps the newest."""
+    slots = {name: np.asarray(slot.numpy()) for name, slot in optimizer.slots().items()}
+    with artifacts.publish(os.path.join(parent, f"step_{step}"), kind="checkpoint", step=step, **facts) as (tmp, _):
+        weights.save(os.path.join(tmp, "state.safetensors"), parts, slots)
+    artifacts.prune(parent, keep)
+
+
+def restore(parent, parts, optimizer):
+    """Restores the newest checkpoint under `parent`; returns its manifest, or None if there is none."""
+    found = artifacts.newest(parent)
+    if not found:
+        return None
+    path = os.path.join(found[1], "state.safetensors")
+    weights.load(path, parts)
+    stored = load_file(path)
+    for name, slot in optimizer.slots().items():
+        if name not in stored or stored[name].shape != tuple(slot.shape):
+            raise UserError(f"{path} holds another optimizer state: it was saved from another configuration")
+        slot.assign(stored[name])
+    return artifacts.manifest(found[1])

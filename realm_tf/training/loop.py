@@ -1,0 +1,100 @@
+"""The one training loop: batches in, steps, figures, checkpoints, a resume that continues where a kill left off."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from realm_tf.errors import UserError
+from realm_tf.progress import Progress
+from realm_tf.training import checkpoint
+from realm_tf.training.metric_log import MetricLog
+
+LOG_EVERY = 10  # steps whose mean makes one line of figures
+
+
+@dataclasses.dataclass
+class Task:
+    """What a stage trains.
+
+    name: for the progress bar. directory: checkpoints and figures. parts: {name: Keras model} to save.
+    loss_fn: batch -> (loss, {measure: scalar}), in `keras.ops` or TensorFlow.
+    batch_fn: step -> (batch of tensors, {figure: float}); a function of the step alone where a bitwise resume matters.
+    hooks: called as hook(step) after each step, and may return {figure: float}; step counts from 1.
+    """
+
+    name: str
+    directory: str
+    parts: dict
+    loss_fn: Callable
+    batch_fn: Callable
+    optimizer: object
+    steps: int
+    hooks: tuple = ()
+    checkpoint_steps: int = 200
+    facts: dict = dataclasses.field(default_factory=dict)
+
+
+def train(task):
+    """Runs `task` from its newest checkpoint to its last step.
+
+    Returns: the figures of the first and of the last logged line.
+    Raises: `UserError` if the loss stops being finite; the last good checkpoint stays.
+    """
+    parent = os.path.join(task.directory, "checkpoints")
+    restored = checkpoint.restore(parent, task.parts, task.optimizer)
+    start = restored["step"] if restored else 0
+    log = MetricLog(task.directory)
+    log.resume_at(start)
+    step_fn = _make_step(task)
+    lines, sums, count = [], {}, 0
+    with Progress(task.name, task.steps, unit="step", start=start) as bar:
+        for step in range(start + 1, task.steps + 1):
+            batch, figures = task.batch_fn(step - 1)
+            rate = task.optimizer.learning_rate(step - 1)
+            measures = {name: float(value) for name, value in step_fn(batch, tf.constant(rate, tf.float32)).items()}
+            _check_finite(task, step, measures["loss"], parent)
+            for name, value in {**figures, **measures}.items():
+                sums[name] = sums.get(name, 0.0) + value
+            count += 1
+            extra = {}
+            for hook in task.hooks:
+                extra.update(hook(step) or {})
+            if extra or step % LOG_EVERY == 0 or step == task.steps:
+                lines.append({name: value / count for name, value in sums.items()} | extra)
+                log.write(step, learning_rate=rate, **lines[-1])
+                sums, count = {}, 0
+            bar.update(1, **_shown(lines[-1] if lines else measures))
+            if step % task.checkpoint_steps == 0 or step == task.steps:
+                checkpoint.save(parent, step, task.parts, task.optimizer, **task.facts)
+    log.close()
+    return lines
+
+
+def _shown(line):
+    names = ("loss", "accuracy", "retrieval_utility", "zero_shot_recall_at_1", "span_accuracy", "dev_exact_match", "lag_steps")
+    return {name: line[name] for name in names if name in line}
+
+
+def _check_finite(task, step, loss, parent):
+    if not math.isfinite(loss):
+        raise UserError(
+            f"{task.name}: the loss became {loss} at step {step}; the last good state is kept in {parent}. "
+            "Lower the learning rate (--set=<stage>.optimizer.learning_rate=...) and run the same command again"
+        )
+
+
+def _make_step(task):
+    variables = task.optimizer.variables
+
+    @tf.function(reduce_retracing=True)
+    def step(batch, learning_rate):
+        with tf.GradientTape() as tape:
+            loss, measures = task.loss_fn(batch)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        norm = task.optimizer.apply(gradients, learning_rate)
+        return {**measures, "gradient_norm": norm}
+
+    return step

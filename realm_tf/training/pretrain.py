@@ -1,0 +1,190 @@
+"""REALM pre-training with an index that is refreshed while it goes on (sections 3.2 to 3.4)."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from realm_tf import artifacts
+from realm_tf.data.pretrain_queries import PretrainQueries
+from realm_tf.data.realm_batch import realm_batch
+from realm_tf.models import build
+from realm_tf.models.realm import Realm
+from realm_tf.progress import say
+from realm_tf.retrieval import candidates
+from realm_tf.training import loop, zero_shot
+from realm_tf.training.optimizer import BertAdamW
+from realm_tf.training.refresher import Refresher, SearchableIndex
+
+DONE = "done.json"
+KEEP_EMBEDDERS = 3
+
+
+class Pretraining:
+    """One pre-training run: model, data, the index of now, and the trainer's half of the refresh."""
+
+    def __init__(self, context, refresh):
+        self.context, self.config, self.refresh = context, context.config, refresh
+        settings, tokenizer = self.config.pretrain, context.tokenizer
+        self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
+        retriever = build.load_retriever(os.path.join(self.embedder_dir, "step_0"))
+        reader = build.build_masked_lm(self.config.encoder, tokenizer.vocabulary_size)
+        self.model = Realm(retriever, reader, settings.marginal)
+        self.queries = PretrainQueries(
+            context.blocks,
+            context.spans,
+            tokenizer,
+            self.config.lengths.query,
+            settings.max_masks,
+            settings.batch_size,
+            self.config.seed,
+        )
+        self.refresher = Refresher(context.workdir, self.config.index.kind, self.config.index.keep)
+        if not artifacts.newest(self.index_dir):
+            self.refresher.refresh_once(0, os.path.join(self.embedder_dir, "step_0"))
+        self.index = SearchableIndex(
+            artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"]
+        )
+        self.swaps = 0
+        self._eval_step = tf.function(lambda batch: self.model(batch, training=False)[1], reduce_retracing=True)
+
+    # === Batches ===
+
+    def batch(self, step):
+        """Tensors of a step and the figures of the index that served it."""
+        self._swap_if_newer()
+        queries = self.queries.batch(step)
+        return self._tensors(queries), {"lag_steps": float(step - self.index.step), "index_step": float(self.index.step)}
+
+    def _tensors(self, queries):
+        settings = self.config.pretrain
+        rows_BS, _ = self.index.search(queries.query_ids, settings.num_candidates + 1)
+        chosen = candidates.choose(
+            rows_BS, queries.blocks, settings.num_candidates, settings.null_candidate, settings.exclude
+        )
+        arrays = realm_batch(queries, chosen, self.context.blocks, self.context.tokenizer, self.config.lengths)
+        return {name: tf.constant(value) for name, value in arrays.items()}
+
+    def _swap_if_newer(self):
+        found = artifacts.newest(self.index_dir)
+        if found and found[0] > self.index.step:
+            self.index.swap(found[1])
+            self.swaps += 1
+
+    # === Hooks ===
+
+    def publish(self, step):
+        """Every `publish_steps`, and at the end: the embedder of now, for the refresher; inline refresh follows."""
+        settings = self.config.pretrain
+        last = step == settings.steps
+        if step % settings.publish_steps and not last:
+            return None
+        path = os.path.join(self.embedder_dir, f"step_{step}")
+        build.publish_retriever(path, self.model.retriever, self.config, self.context.tokenizer, step=step)
+        _prune_but_first(self.embedder_dir, KEEP_EMBEDDERS)
+        if self.refresh == "inline" and not last:
+            self.refresher.refresh_once(step, path)
+        return None
+
+    def evaluate(self, step):
+        """Held-out utility with the index of now, and zero-shot recall of the embedder of now."""
+        settings = self.config.pretrain
+        if step % settings.eval_steps and step not in (1, settings.steps):
+            return None
+        sums = {}
+        batches = self.queries.held_out(settings.eval_batches)
+        for queries in batches:
+            for name, value in self._eval_step(self._tensors(queries)).items():
+                sums[name] = sums.get(name, 0.0) + float(value) / len(batches)
+        figures = {f"held_out_{name}": value for name, value in sums.items()}
+        recall = zero_shot.recall(self.context, self.model.retriever, quiet=True)
+        if recall:
+            figures["zero_shot_recall_at_1"] = recall["recall_at_1"]
+            figures["zero_shot_mrr"] = recall["mrr"]
+        return figures
+
+    # === The run ===
+
+    def run(self):
+        """Trains, with the refresher beside it where refresh is "background". Returns the logged lines."""
+        settings = self.config.pretrain
+        retriever_variables = {id(v): settings.retriever_rate for v in self.model.retriever.trainable_variables}
+        task = loop.Task(
+            name="pre-training",
+            directory=self.context.path("pretrain"),
+            parts=self._parts(),
+            loss_fn=lambda batch: self.model(batch, training=True),
+            batch_fn=self.batch,
+            optimizer=BertAdamW(
+                self.model.trainable_variables, settings.optimizer, settings.steps, retriever_variables
+            ),
+            steps=settings.steps,
+            hooks=(self.publish, self.evaluate),
+        )
+        process = self._start_refresher() if self.refresh == "background" else None
+        try:
+            lines = loop.train(task)
+        finally:
+            artifacts.write_json(os.path.join(self.embedder_dir, DONE), {"finished": artifacts.now()})
+            if process:
+                process.wait()
+        return lines
+
+    def _parts(self):
+        return {**self.model.retriever.parts(), "reader": self.model.reader}
+
+    def _start_refresher(self):
+        done = os.path.join(self.embedder_dir, DONE)
+        if os.path.exists(done):
+            os.remove(done)
+        log = open(self.context.path("refresh.log"), "a")  # noqa: SIM115 (lives as long as the process)
+        command = [sys.executable, "-m", "realm_tf.refresh", f"--workdir={self.context.workdir}"]
+        say(f"refresher: {' '.join(command[1:])} (its words are in {log.name})")
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+
+def pretrain(context, refresh=None):
+    """Runs pre-training to its end and publishes the final embedder and reader.
+
+    Args:
+      context: `RunContext`.
+      refresh: "background", "inline" or "never"; by default the configured one.
+
+    Returns: {"lines", "refreshes", "max_lag_steps", "mean_lag_steps"}.
+    """
+    run = Pretraining(context, refresh or context.config.pretrain.refresh)
+    run.run()
+    from realm_tf.training.metric_log import read_metrics
+
+    lines = read_metrics(context.path("pretrain"))
+    final = run.config.pretrain.steps
+    path = os.path.join(run.embedder_dir, f"step_{final}")
+    if not artifacts.is_complete(os.path.join(run.index_dir, f"step_{final}")):
+        run.refresher.refresh_once(final, path)
+    _publish_reader(context, run.model.reader)
+    lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
+    index_steps = [line["index_step"] for line in lines if "index_step" in line]
+    return {
+        "lines": lines,
+        "refreshes": len(set(np.ceil(index_steps)) - {0.0}) if index_steps else 0,
+        "max_lag_steps": max(lags, default=0.0),
+        "mean_lag_steps": float(np.mean(lags)) if lags else 0.0,
+    }
+
+
+def _publish_reader(context, reader):
+    from realm_tf.models import weights
+
+    with artifacts.publish(
+        context.path("reader"), kind="reader", vocabulary=context.tokenizer.fingerprint
+    ) as (tmp, _):
+        weights.save(os.path.join(tmp, build.WEIGHTS), {"reader": reader})
+
+
+def _prune_but_first(parent, keep):
+    """Keeps step_0, which the stages without pre-training start from, and the newest `keep`."""
+    found = [item for item in artifacts.versions(parent) if item[0] > 0]
+    if len(found) > keep:
+        artifacts.remove(found[0][1])

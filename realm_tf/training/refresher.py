@@ -1,0 +1,110 @@
+"""Index refresh: from the newest published embedder to a new index version.
+
+`refresh_once` is the whole of it; the background process (`realm_tf.refresh`) is a loop around it, and inline refresh
+is the same function called in place.
+"""
+
+import os
+import time
+
+import tensorflow as tf
+
+from realm_tf import artifacts
+from realm_tf.data.blocks import BlockStore
+from realm_tf.models import build
+from realm_tf.retrieval import embedding, index
+
+
+def paths(workdir):
+    """(blocks, embedder, index) directories of a run."""
+    return tuple(os.path.join(workdir, name) for name in ("blocks", "embedder", "index"))
+
+
+class Refresher:
+    """Keeps the corpus and one retriever loaded between refreshes."""
+
+    def __init__(self, workdir, kind, keep=2):
+        self._blocks_path, self._embedder_path, self._index_path = paths(workdir)
+        self._kind, self._keep = kind, keep
+        self._blocks = BlockStore(self._blocks_path)
+        self._retriever = None
+
+    def refresh_once(self, step, embedder):
+        """Embeds all blocks with the embedder at that path and publishes index/step_N. Returns its path."""
+        started = time.time()
+        manifest = artifacts.manifest(embedder)
+        artifacts.require_same("vocabulary", **{self._blocks_path: self._blocks.manifest, str(embedder): manifest})
+        self._retriever = build.load_retriever(embedder, self._retriever)
+        tokenizer = build.load_tokenizer(build.config_lib.from_dict(manifest["encoder"], build.config_lib.EncoderConfig))
+        embeddings = embedding.embed_blocks(
+            make_embed_fn(self._retriever),
+            self._blocks,
+            tokenizer,
+            manifest["lengths"]["block"],
+            title=f"embedding blocks with step {step}",
+        )
+        path = os.path.join(self._index_path, f"step_{step}")
+        with artifacts.publish(
+            path,
+            kind=self._kind,
+            step=step,
+            blocks=len(embeddings),
+            dim=int(embeddings.shape[1]),
+            corpus_fingerprint=self._blocks.manifest["corpus_fingerprint"],
+            vocabulary=manifest["vocabulary"],
+            embedder_created=manifest["created"],
+        ) as (tmp, facts):
+            index.build(embeddings, self._kind, tmp)
+            # The index carries the embedder that made it: a search never mixes two steps.
+            tf.io.gfile.makedirs(os.path.join(tmp, "embedder"))
+            for name in tf.io.gfile.listdir(embedder):
+                tf.io.gfile.copy(os.path.join(embedder, name), os.path.join(tmp, "embedder", name))
+            facts["seconds"] = round(time.time() - started, 2)
+        artifacts.prune(self._index_path, self._keep)
+        return path
+
+
+def make_embed_fn(retriever):
+    """(token_ids, segment_ids) -> numpy block embeddings, compiled once for all shapes."""
+
+    @tf.function(reduce_retracing=True)
+    def embed(token_ids, segment_ids):
+        return retriever.embed_blocks(token_ids, segment_ids, training=False)
+
+    return lambda ids, segments: embed(tf.constant(ids), tf.constant(segments)).numpy()
+
+
+def make_query_fn(retriever):
+    """token_ids int32 [B, Q] -> numpy query embeddings [B, D]."""
+
+    @tf.function(reduce_retracing=True)
+    def embed(token_ids):
+        return retriever.embed_queries(token_ids, training=False)
+
+    return lambda ids: embed(tf.constant(ids)).numpy()
+
+
+class SearchableIndex:
+    """An index version together with its own embedder: queries in, block rows out. Swapped as one."""
+
+    def __init__(self, path, corpus_fingerprint, retriever=None):
+        self.manifest = artifacts.manifest(path)
+        self.step = self.manifest["step"]
+        artifacts.require_same(
+            "corpus_fingerprint", **{str(path): self.manifest, "the blocks": {"corpus_fingerprint": corpus_fingerprint}}
+        )
+        self.index = index.load(path)
+        self.path = path
+        self.retriever = build.load_retriever(os.path.join(path, "embedder"), retriever)
+        self._query_fn = make_query_fn(self.retriever)
+
+    def search(self, query_ids, k):
+        """query_ids int32 [B, Q] to (rows int64 [B, k], scores float32 [B, k])."""
+        return self.index.search(self._query_fn(query_ids), k)
+
+    def swap(self, path):
+        """Becomes the version at `path`, keeping the compiled embedder."""
+        manifest = artifacts.manifest(path)
+        new_index = index.load(path)
+        build.load_retriever(os.path.join(path, "embedder"), self.retriever)
+        self.index, self.manifest, self.step, self.path = new_index, manifest, manifest["step"], path

@@ -1,0 +1,89 @@
+"""The end of a run: the summary, the page, the table on the screen."""
+
+import os
+
+from realm_tf import artifacts
+from realm_tf import config as config_lib
+from realm_tf.report import page, table
+from realm_tf.serving.bundle import Bundle
+from realm_tf.training import stages
+from realm_tf.training.metric_log import read_metrics
+
+SAMPLES = 3
+
+
+def write_report(context):
+    """Writes report/summary.json and report/index.html, and prints the end table with sample answers."""
+    summary = summarize(context)
+    samples = _samples(context)
+    series = {
+        "warm_start": _lines(context, "warm_start"),
+        "pretrain": _lines(context, "pretrain"),
+        "finetune_realm": _lines(context, "finetune", "realm"),
+        "finetune_orqa": _lines(context, "finetune", "orqa"),
+    }
+    directory = context.path("report")
+    os.makedirs(directory, exist_ok=True)
+    artifacts.write_json(os.path.join(directory, "summary.json"), summary)
+    config = config_lib.to_dict(context.config)
+    page.write_page(os.path.join(directory, "index.html"), {**summary, "configuration": config}, samples, series)
+    table.print_summary(summary, samples)
+    return summary
+
+
+def summarize(context):
+    """The end table as a dictionary: see docs/results.md for the meaning of each figure. Rates are fractions of 1."""
+    results = {stage.name: _marker(context, stage.name) for stage in stages.STAGES}
+    pretraining = results["pretrain"].get("result") or {}
+    utilities = [line["held_out_retrieval_utility"] for line in _lines(context, "pretrain") if "held_out_retrieval_utility" in line]
+    evaluated = results["evaluate"].get("result") or {}
+    blocks = context.blocks.manifest
+    return {
+        "config": context.config.name,
+        "seed": context.config.seed,
+        "command": artifacts.read_json(context.path("stages", "command.json")),
+        "created": artifacts.now(),
+        "zero_shot": results["zero_shot"].get("result") or {},
+        "retrieval_utility": {"first": utilities[0], "last": utilities[-1]} if utilities else {},
+        "refresh": {
+            "count": pretraining.get("refreshes"),
+            "max_lag_steps": pretraining.get("max_lag_steps"),
+            "mean_lag_steps": pretraining.get("mean_lag_steps"),
+        },
+        **{system: _without_sets(splits) for system, splits in evaluated.items()},
+        "sets": _sets(evaluated),
+        "seconds": {name: value["seconds"] for name, value in results.items() if "seconds" in value},
+        "blocks": blocks["blocks"],
+        "documents": blocks["documents"],
+    }
+
+
+def _without_sets(splits):
+    return {split: {k: v for k, v in value.items() if k != "sets"} for split, value in splits.items()}
+
+
+def _sets(evaluated):
+    """{set: {system: measures}} of the test questions, where there is more than one set."""
+    value = {}
+    for system, splits in evaluated.items():
+        for name, measures in splits.get("test", {}).get("sets", {}).items():
+            value.setdefault(name, {})[system] = measures
+    return value if len(value) > 1 else {}
+
+
+def _samples(context):
+    """Three test questions, answered by the export as `ask` would."""
+    questions = context.questions("test") or context.questions("dev")
+    if not questions:
+        return []
+    return Bundle(context.path("export")).ask([q.text for q in questions[:SAMPLES]])
+
+
+def _lines(context, *names):
+    directory = context.path(*names)
+    return read_metrics(directory) if os.path.isdir(directory) else []
+
+
+def _marker(context, name):
+    path = stages.marker(context.workdir, name)
+    return artifacts.read_json(path) if os.path.exists(path) else {}

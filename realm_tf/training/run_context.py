@@ -1,0 +1,70 @@
+"""What the stages of one run share: configuration, tokenizer, blocks, salient spans, questions."""
+
+import functools
+import os
+
+from realm_tf import artifacts, config as config_lib
+from realm_tf.data.blocks import BlockStore
+from realm_tf.data.questions import read_questions
+from realm_tf.data.salient import SalientSpanStore
+from realm_tf.errors import UserError
+from realm_tf.models import build
+
+CONFIG = "config.json"
+
+
+class RunContext:
+    """A run's configuration and its data, opened when first asked for.
+
+    Args:
+      workdir: directory of the run.
+      config: `Config`; by default the one stored in the run.
+
+    Raises `UserError` if there is neither.
+    """
+
+    def __init__(self, workdir, config=None):
+        if not workdir:
+            raise UserError("say where the run lives: --workdir=DIRECTORY")
+        self.workdir = str(workdir)
+        self._config_path = os.path.join(self.workdir, CONFIG)
+        if config is None:
+            if not os.path.exists(self._config_path):
+                raise UserError(f"{self.workdir} holds no run yet (no {CONFIG}): give --config=configs/demo.py")
+            config = config_lib.from_dict(artifacts.read_json(self._config_path))
+        self.config = config
+        build.seed_everything(config.seed)
+
+    def store_config(self):
+        """Writes the configuration into the run, for the stages that come later."""
+        artifacts.write_json(self._config_path, config_lib.to_dict(self.config))
+
+    def path(self, *names):
+        """A path below the working directory."""
+        return os.path.join(self.workdir, *names)
+
+    @functools.cached_property
+    def tokenizer(self):
+        return build.load_tokenizer(self.config.encoder)
+
+    @functools.cached_property
+    def blocks(self):
+        blocks = BlockStore(self.path("blocks"))
+        artifacts.require_same(
+            "vocabulary",
+            **{self.path("blocks"): blocks.manifest, "the encoder": {"vocabulary": self.tokenizer.fingerprint}},
+        )
+        return blocks
+
+    @functools.cached_property
+    def spans(self):
+        spans = SalientSpanStore(self.path("queries"))
+        artifacts.require_same(
+            "corpus_fingerprint", **{self.path("blocks"): self.blocks.manifest, self.path("queries"): spans.manifest}
+        )
+        return spans
+
+    def questions(self, split):
+        """The questions of a split, [] if the run has none."""
+        path = self.path("questions", f"{split}.jsonl")
+        return read_questions(path) if os.path.exists(path) else []

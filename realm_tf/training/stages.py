@@ -1,0 +1,234 @@
+"""The stages of a run: what each makes, whether it is complete, and what follows from redoing one."""
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+
+from realm_tf import artifacts
+from realm_tf import config as config_lib
+from realm_tf.errors import UserError
+from realm_tf.progress import say
+from realm_tf.training.run_context import CONFIG, RunContext
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage. outputs: paths below the working directory, removed when the stage is redone."""
+
+    name: str
+    run: Callable
+    outputs: tuple
+
+
+def _blocks(context):
+    from beam_jobs import split_blocks
+
+    corpus = context.config.corpus
+    split_blocks.run(
+        input=_inputs(corpus.input),
+        output=context.path("blocks"),
+        vocabulary=str(context.tokenizer.path),
+        max_block_length=corpus.max_block_length,
+        drop_list_pages=corpus.drop_list_pages,
+        max_documents=corpus.max_documents,
+    )
+
+
+def _inputs(text):
+    from realm_tf.data.embedded import ARTICLES
+
+    return [str(ARTICLES) if part == "embedded" else part for part in text.split(",")]
+
+
+def _queries(context):
+    from beam_jobs import mark_salient_spans
+
+    mark_salient_spans.run(
+        blocks=context.path("blocks"),
+        output=context.path("queries"),
+        max_span_pieces=context.config.pretrain.max_masks,
+    )
+
+
+def _questions(context):
+    from beam_jobs import convert_questions
+    from realm_tf.data.embedded import resolve
+
+    inputs = {
+        split: [(resolve(getattr(q, split)), q.answer_type, q.name) for q in context.config.questions if getattr(q, split)]
+        for split in ("train", "dev", "test")
+    }
+    convert_questions.run(inputs, context.path("questions"), carve_dev=not inputs["dev"])
+
+
+def _warm_start(context):
+    from realm_tf.training.warm_start import warm_start
+
+    warm_start(context)
+
+
+def _pretrain(context):
+    from realm_tf.training.pretrain import pretrain
+
+    result = pretrain(context)
+    return {name: result[name] for name in ("refreshes", "max_lag_steps", "mean_lag_steps")}
+
+
+def _zero_shot(context):
+    from realm_tf.models import build
+    from realm_tf.training import zero_shot
+
+    paths = {
+        "start": context.path("warm_start", "start"),
+        "ict": context.path("embedder", "step_0"),
+        "realm": artifacts.newest(context.path("embedder"))[1],
+    }
+    return {name: zero_shot.recall(context, build.load_retriever(path)) for name, path in paths.items()}
+
+
+def _finetune(system):
+    def run(context):
+        from realm_tf.training.finetune import finetune
+
+        finetune(context, system)
+
+    return run
+
+
+def _evaluate(context):
+    from realm_tf.training.evaluation import evaluate
+
+    result = {}
+    for system in ("realm", "orqa"):
+        for split in ("dev", "test"):
+            questions = context.questions(split)
+            if questions:
+                folder = ("eval",) if system == "realm" else ("eval", system)
+                output = context.path(*folder, f"{split}.json")
+                result.setdefault(system, {})[split] = evaluate(context, questions, output, system)
+    return result
+
+
+def _export(context):
+    from realm_tf.serving.bundle import export
+
+    export(context)
+
+
+def _report(context):
+    from realm_tf.training.reporting import write_report
+
+    write_report(context)
+
+
+STAGES = (
+    Stage("blocks", _blocks, ("blocks",)),
+    Stage("queries", _queries, ("queries",)),
+    Stage("questions", _questions, ("questions",)),
+    Stage("warm_start", _warm_start, ("warm_start", "embedder")),
+    Stage("pretrain", _pretrain, ("pretrain", "reader", "index", "refresh.log")),
+    Stage("zero_shot", _zero_shot, ()),
+    Stage("finetune_realm", _finetune("realm"), ("finetune/realm",)),
+    Stage("finetune_orqa", _finetune("orqa"), ("finetune/orqa", "orqa")),
+    Stage("evaluate", _evaluate, ("eval",)),
+    Stage("export", _export, ("export",)),
+    Stage("report", _report, ("report",)),
+)
+NEED_QUESTIONS = ("questions", "zero_shot", "finetune_realm", "finetune_orqa", "evaluate", "export")
+
+
+def marker(workdir, stage_name):
+    """The file that says a stage is complete: {"seconds", "result"}."""
+    return os.path.join(workdir, "stages", f"{stage_name}.json")
+
+
+def run_pipeline(workdir, config_path, overrides, data_dir, from_stage, command):
+    """Runs all stages of a configuration in `workdir`; see `realm_tf.pipeline`.
+
+    Raises `UserError` for an unknown stage, a missing configuration, or one that differs from the run's without --from.
+    """
+    if not workdir:
+        raise UserError("say where the run lives: --workdir=runs/demo")
+    stored = os.path.join(workdir, CONFIG)
+    if not config_path and not os.path.exists(stored):
+        raise UserError("say which configuration to run: --config=configs/demo.py")
+    config = config_lib.load(config_path, overrides, data_dir) if config_path else None
+    if from_stage:
+        _redo(workdir, from_stage)
+    elif config and os.path.exists(stored):
+        _require_same_config(workdir, artifacts.read_json(stored), config)
+    if config:
+        _check_inputs(config)
+    context = RunContext(workdir, config)
+    context.store_config()
+    for stage in STAGES:
+        _run_stage(context, stage, command)
+
+
+def _run_stage(context, stage, command):
+    path = marker(context.workdir, stage.name)
+    if os.path.exists(path):
+        say(f"{stage.name}: complete, skipped")
+        return
+    if stage.name in NEED_QUESTIONS and not context.config.questions:
+        say(f"{stage.name}: skipped, the configuration has no questions")
+        return
+    say(f"{stage.name} ...")
+    if stage.name == "report":
+        artifacts.write_json(context.path("stages", "command.json"), command)
+    started = time.time()
+    result = stage.run(context)
+    # A stage that was stopped and went on has taken both times.
+    artifacts.write_json(path, {"seconds": round(time.time() - started, 1), "result": result})
+
+
+def _redo(workdir, from_stage):
+    names = [stage.name for stage in STAGES]
+    if from_stage not in names:
+        raise UserError(f"--from={from_stage}: no such stage; known are {', '.join(names)}")
+    for stage in STAGES[names.index(from_stage) :]:
+        for path in (*(os.path.join(workdir, output) for output in stage.outputs), marker(workdir, stage.name)):
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            elif os.path.exists(path):
+                os.remove(path)
+    embedders = os.path.join(workdir, "embedder")
+    if from_stage == "pretrain" and os.path.isdir(embedders):
+        for step, path in artifacts.versions(embedders):
+            if step:
+                artifacts.remove(path)
+
+
+def _require_same_config(workdir, stored, config):
+    new = json.loads(json.dumps(config_lib.to_dict(config)))
+    differing = sorted(_differences(stored, new))
+    if differing:
+        raise UserError(
+            f"{workdir} was made with another configuration (it differs in {', '.join(differing[:4])}): choose another "
+            "--workdir, or redo from the first stage that it concerns with --from=STAGE"
+        )
+
+
+def _differences(a, b, prefix=""):
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in a.keys() | b.keys():
+            yield from _differences(a.get(key), b.get(key), f"{prefix}{key}.")
+    elif a != b:
+        yield prefix[:-1]
+
+
+def _check_inputs(config):
+    """Every file that the run will read exists: said before time is spent."""
+    from realm_tf.data.embedded import resolve
+
+    for path in _inputs(config.corpus.input):
+        if not os.path.exists(path):
+            raise UserError(f"corpus.input: {path} does not exist")
+    for question_set in config.questions:
+        for split in ("train", "dev", "test"):
+            path = getattr(question_set, split)
+            if path and not os.path.exists(resolve(path)):
+                raise UserError(f"questions of {question_set.name}: {path} does not exist")

@@ -1,0 +1,62 @@
+"""The inverse cloze task: a retriever that can be trained further (REALM section 3.4, ORQA section 4)."""
+
+import os
+
+import tensorflow as tf
+
+from realm_tf import artifacts
+from realm_tf.data.inverse_cloze import InverseCloze
+from realm_tf.models import build, losses
+from realm_tf.training import loop
+from realm_tf.training.optimizer import BertAdamW
+
+
+def warm_start(context):
+    """Trains the retriever by ICT and publishes it as embedder/step_0.
+
+    Before training, the untouched retriever is published as warm_start/start, so that its zero-shot recall can be told.
+    """
+    config = context.config
+    retriever = build.build_retriever(config.encoder, context.tokenizer.vocabulary_size)
+    data = InverseCloze(
+        context.blocks,
+        context.tokenizer,
+        config.lengths,
+        config.warm_start.batch_size,
+        config.warm_start.mask_rate,
+        config.seed,
+    )
+    start = context.path("warm_start", "start")
+    if not artifacts.is_complete(start):
+        build.publish_retriever(start, retriever, config, context.tokenizer, step=0)
+
+    def loss_fn(batch):
+        queries_BD = retriever.embed_queries(batch["query_ids"], training=True)
+        blocks_BD = retriever.embed_blocks(batch["block_ids"], batch["block_segments"], training=True)
+        loss, accuracy = losses.inverse_cloze_loss(queries_BD, blocks_BD)
+        return loss, {"loss": loss, "accuracy": accuracy}
+
+    def batch_fn(step):
+        query_ids, block_ids, segments, _ = data.batch(step)
+        names = ("query_ids", "block_ids", "block_segments")
+        return dict(zip(names, map(tf.constant, (query_ids, block_ids, segments)), strict=True)), {}
+
+    lines = []
+    if config.warm_start.steps:
+        lines = loop.train(
+            loop.Task(
+                name="warm start (inverse cloze)",
+                directory=context.path("warm_start"),
+                parts=retriever.parts(),
+                loss_fn=loss_fn,
+                batch_fn=batch_fn,
+                optimizer=BertAdamW(
+                    retriever.trainable_variables, config.warm_start.optimizer, config.warm_start.steps
+                ),
+                steps=config.warm_start.steps,
+            )
+        )
+    build.publish_retriever(
+        os.path.join(context.path("embedder"), "step_0"), retriever, config, context.tokenizer, step=0
+    )
+    return lines
