@@ -13,28 +13,39 @@ from realm_tf.errors import UserError
 MAX_REGEX_CHARACTERS = 100  # longer matches of a pattern are no short answers
 
 
+def make_matchers(questions, tokenizer):
+    """An `AnswerMatcher` for each question; all answers are tokenized in one call."""
+    strings = [answer for q in questions if q.answer_type != "regex" for answer in q.answers]
+    tokenized, position, matchers = tokenizer.tokenize(strings), 0, []
+    for question in questions:
+        if question.answer_type == "regex":
+            matchers.append(AnswerMatcher(patterns=[_compile(p, question) for p in question.answers]))
+        else:
+            pieces = [tokenized[position + i][0] for i in range(len(question.answers))]
+            position += len(pieces)
+            matchers.append(AnswerMatcher([p for p in pieces if len(p)], tokenizer.is_continuation))
+    return matchers
+
+
+def _compile(pattern, question):
+    try:
+        return re.compile(pattern, re.IGNORECASE | re.UNICODE)
+    except re.error as error:
+        raise UserError(f"question {question.text!r} has a broken regular expression: {error}") from error
+
+
 class AnswerMatcher:
-    """Finds the answers of one question in blocks.
+    """Finds the answers of one question in blocks; made by `make_matchers`.
 
     Args:
-      question: `Question`.
-      tokenizer: `Tokenizer` of the blocks.
-
-    Raises `UserError` for a broken regular expression.
+      answers: int32 arrays of pieces, for answers that are strings.
+      is_continuation: bool [V], `Tokenizer.is_continuation`.
+      patterns: compiled regular expressions, for answers that are such; then `answers` is not looked at.
     """
 
-    def __init__(self, question, tokenizer):
-        self._tokenizer = tokenizer
-        self.is_regex = question.answer_type == "regex"
-        if self.is_regex:
-            try:
-                self._patterns = [re.compile(p, re.IGNORECASE | re.UNICODE) for p in question.answers]
-            except re.error as error:
-                raise UserError(f"question {question.text!r} has a broken regular expression: {error}") from error
-        else:
-            tokenized = tokenizer.tokenize(list(question.answers))
-            pieces = [tokenized[i][0] for i in range(len(tokenized))]
-            self._answers = [p for p in pieces if len(p)]
+    def __init__(self, answers=(), is_continuation=None, patterns=None):
+        self._answers, self._is_continuation, self._patterns = answers, is_continuation, patterns
+        self.is_regex = patterns is not None
 
     def blocks_with_answer(self, blocks, rows):
         """bool [len(rows)]."""
@@ -55,7 +66,7 @@ class AnswerMatcher:
 
     def _piece_matches(self, flat, owner):
         """Yields (start positions, width) in the flat pieces for each answer."""
-        follows_on = np.append(self._tokenizer.is_continuation[flat[1:]] & (owner[1:] == owner[:-1]), False)
+        follows_on = np.append(self._is_continuation[flat[1:]] & (owner[1:] == owner[:-1]), False)
         for answer in self._answers:
             width = len(answer)
             if width > len(flat):

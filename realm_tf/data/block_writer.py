@@ -47,7 +47,9 @@ def build_shard(documents, tokenizer, max_block_length):
     # The pieces of all texts are the bodies end to end; documents without pieces add none.
     body = slice(tokens.row_splits[count], tokens.row_splits[-1])
     arrays = _text_columns([documents[d] for d in kept], [packs[d] for d in kept])
-    arrays |= _body_columns([packs[d] for d in kept], *(a[body] for a in (tokens.token_ids, tokens.starts, tokens.ends)))
+    arrays |= _body_columns(
+        [packs[d] for d in kept], tokens.token_ids[body], tokens.starts[body], tokens.ends[body]
+    )
     flat_titles = np.concatenate([np.zeros(0, np.int32), *(titles[d] for d in kept)])
     title_bounds = ragged.bounds_of([len(titles[d]) for d in kept])
     of_block = arrays["block_documents"]

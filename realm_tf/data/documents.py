@@ -39,7 +39,10 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Files that one worker reads in order. kind: "json", "wiki", "tsv" or "text"; root: what text ids are relative to."""
+    """Files that one worker reads in order.
+
+    kind: "json", "wiki", "tsv" or "text". root: the folder that ids of text files are relative to.
+    """
 
     kind: str
     paths: tuple
@@ -233,7 +236,7 @@ def _read_tsv(path, _, broken):
             continue
         if number == 1:
             if row != TSV_HEADER:
-                raise UserError(f"{path}:1: the header must be id, text and title divided by tabs (DPR's psgs_w100.tsv)")
+                raise UserError(f"{path}:1: the header must be id, text, title divided by tabs (DPR's psgs_w100.tsv)")
         elif len(row) == 3 and row[0]:
             identity, text, title = (_unquoted(field) for field in row)
             yield Document(identity, title, text, "")
@@ -262,7 +265,7 @@ def _read_text(path, root, broken):
 
 
 def _title_and_text(text, stem):
-    """The first markdown heading, else a short first line that is no sentence, else the stem; and the text without it."""
+    """The first markdown heading, else a short first line that is no sentence, else the stem; and the remaining text."""
     all_lines = clean_text(text).split("\n")
     heading = next((i for i, line in enumerate(all_lines) if re.match(r"#{1,6} \S", line)), None)
     if heading is not None:
@@ -271,8 +274,9 @@ def _title_and_text(text, stem):
         heading, title = 0, all_lines[0]
         if len(title) > 80 or title.endswith((".", "!", "?", ",", ";", ":")):
             return stem, text
-    rest = "\n".join(all_lines[:heading] + all_lines[heading + 1 :])
-    return (title, rest) if title and rest.strip() else (stem, text)
+    around = ("\n".join(part).strip() for part in (all_lines[:heading], all_lines[heading + 1 :]))
+    rest = "\n\n".join(part for part in around if part)
+    return (title, rest) if title and rest else (stem, text)
 
 
 _READERS = {"json": _read_json, "wiki": _read_wiki, "tsv": _read_tsv, "text": _read_text}

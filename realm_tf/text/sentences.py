@@ -4,8 +4,8 @@ import re
 
 _END = re.compile(r"""[.!?]+["'”’)\]]*(?=\s+["'“‘(\[]*[^\sa-z])|\n+""")
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st sr jr vs etc no vol pp ca cf al fig gen col lt sgt capt rev hon gov sen rep pres mt ft inc ltd "
-    "co corp dept univ approx est b d c r fl e.g i.e u.s u.k a.m p.m b.c a.d ph.d m.d".split()
+    "mr mrs ms dr prof st sr jr vs etc no vol pp ca cf al fig gen col lt sgt capt rev hon gov sen rep pres mt ft inc "
+    "ltd co corp dept univ approx est b d c r fl e.g i.e u.s u.k a.m p.m b.c a.d ph.d m.d".split()
 )
 
 

@@ -7,7 +7,6 @@ import uuid
 import numpy as np
 
 from realm_tf import artifacts, metrics
-from realm_tf.data.answers import AnswerMatcher
 from realm_tf.progress import Progress
 from realm_tf.retrieval import index as index_lib
 from realm_tf.serving.answerer import Answerer
@@ -39,6 +38,7 @@ def evaluate(context, questions, output, system="realm"):
     with Progress(f"evaluating {system}", len(questions), unit="question") as bar:
         for start in range(0, len(questions), CHUNK):
             chunk = questions[start : start + CHUNK]
+            context.matchers(chunk)
             rows_QK, _ = search.search(_embed(query_fn, chunk, context), DEPTH)
             answered = answerer.answer(chunk, 1)
             for question, rows, (answers, _) in zip(chunk, rows_QK, answered, strict=True):
@@ -71,7 +71,7 @@ def _embed(query_fn, questions, context):
 
 
 def _line(context, question, rows, answer):
-    hits = AnswerMatcher(question, context.tokenizer).blocks_with_answer(context.blocks, rows)
+    hits = context.matchers([question])[0].blocks_with_answer(context.blocks, rows)
     correct = metrics.question_match(answer.text, question.answers, question.answer_type)
     overlap = float(correct) if question.answer_type == "regex" else metrics.f1(answer.text, question.answers)
     return {

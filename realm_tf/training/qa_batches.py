@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from realm_tf.data.answers import AnswerMatcher
 from realm_tf.data.inputs import joint_inputs, query_inputs
 
 
@@ -19,7 +18,6 @@ class QABatches:
     def __init__(self, context, index, embeddings, query_fn):
         self._context, self._index, self._embeddings, self._query_fn = context, index, embeddings, query_fn
         self._settings, self._lengths = context.config.finetune, context.config.lengths
-        self._matchers = {}
 
     def build(self, questions, with_answers=True, beam=None):
         """(batch of numpy arrays, rows int64 [B, T] of the beam, question lengths [B])."""
@@ -44,22 +42,16 @@ class QABatches:
             batch["span_positive"] = self._span_positive(questions, read_BK, question_lengths, joint_ids.shape[1])
         return batch, rows_BT, question_lengths
 
-    def _matcher(self, question):
-        if question not in self._matchers:
-            self._matchers[question] = AnswerMatcher(question, self._context.tokenizer)
-        return self._matchers[question]
-
     def _beam_positive(self, questions, rows_BT):
         found = [
-            self._matcher(question).blocks_with_answer(self._context.blocks, rows)
-            for question, rows in zip(questions, rows_BT, strict=True)
+            matcher.blocks_with_answer(self._context.blocks, rows)
+            for matcher, rows in zip(self._context.matchers(questions), rows_BT, strict=True)
         ]
         return np.stack(found).astype(np.float32)
 
     def _span_positive(self, questions, read_BK, question_lengths, joint_length):
         positive = np.zeros((*read_BK.shape, joint_length, self._settings.max_span_width), np.float32)
-        for b, question in enumerate(questions):
-            matcher = self._matcher(question)
+        for b, matcher in enumerate(self._context.matchers(questions)):
             for k, row in enumerate(read_BK[b]):
                 for start, end in matcher.piece_spans(self._context.blocks, row):
                     first, width = start + question_lengths[b], end - start

@@ -1,9 +1,11 @@
 """What the stages of one run share: configuration, tokenizer, blocks, salient spans, questions."""
 
 import functools
+import hashlib
 import os
 
 from realm_tf import artifacts, config as config_lib
+from realm_tf.data.answers import make_matchers
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.questions import read_questions
 from realm_tf.data.salient import SalientSpanStore
@@ -33,6 +35,7 @@ class RunContext:
                 raise UserError(f"{self.workdir} holds no run yet (no {CONFIG}): give --config=configs/demo.py")
             config = config_lib.from_dict(artifacts.read_json(self._config_path))
         self.config = config
+        self._matchers = {}
         build.seed_everything(config.seed)
 
     def store_config(self):
@@ -65,6 +68,27 @@ class RunContext:
         return spans
 
     def questions(self, split):
-        """The questions of a split, [] if the run has none."""
+        """The questions of "train", "dev" or "test"; [] if the run has none.
+
+        Without a dev file, a tenth of the training questions, chosen by hash, is the dev set (as ORQA's re-split does).
+        """
         path = self.path("questions", f"{split}.jsonl")
-        return read_questions(path) if os.path.exists(path) else []
+        if os.path.exists(path):
+            questions = read_questions(path)
+            return questions if split != "train" or self._has_dev() else [q for q in questions if not _in_dev(q)]
+        if split == "dev" and os.path.exists(self.path("questions", "train.jsonl")):
+            return [q for q in read_questions(self.path("questions", "train.jsonl")) if _in_dev(q)]
+        return []
+
+    def matchers(self, questions):
+        """The `AnswerMatcher` of each question, made once a run."""
+        missing = [q for q in questions if q not in self._matchers]
+        self._matchers.update(zip(missing, make_matchers(missing, self.tokenizer), strict=True))
+        return [self._matchers[q] for q in questions]
+
+    def _has_dev(self):
+        return os.path.exists(self.path("questions", "dev.jsonl"))
+
+
+def _in_dev(question):
+    return int(hashlib.sha256(question.text.encode()).hexdigest(), 16) % 10 == 0

@@ -58,10 +58,14 @@ def _questions(context):
     from realm_tf.data.embedded import resolve
 
     inputs = {
-        split: [(resolve(getattr(q, split)), q.answer_type, q.name) for q in context.config.questions if getattr(q, split)]
+        split: [
+            (resolve(getattr(q, split)), q.answer_type, q.name, q.max_train if split == "train" else 0)
+            for q in context.config.questions
+            if getattr(q, split)
+        ]
         for split in ("train", "dev", "test")
     }
-    convert_questions.run(inputs, context.path("questions"), carve_dev=not inputs["dev"])
+    convert_questions.run(inputs, context.path("questions"))
 
 
 def _warm_start(context):

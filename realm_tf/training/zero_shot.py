@@ -3,7 +3,6 @@
 import numpy as np
 
 from realm_tf import metrics
-from realm_tf.data.answers import AnswerMatcher
 from realm_tf.data.inputs import query_inputs
 from realm_tf.retrieval import embedding
 from realm_tf.retrieval.exact_index import ExactIndex
@@ -36,7 +35,7 @@ def recall(context, retriever, quiet=False, questions=None):
 
 
 def all_questions(context):
-    """The questions of all splits, at most `MAX_QUESTIONS`, evenly drawn, those without a regular expression first."""
+    """The questions of all splits, at most `MAX_QUESTIONS`, evenly drawn."""
     questions = [q for split in ("dev", "test", "train") for q in context.questions(split)]
     if len(questions) > MAX_QUESTIONS:
         chosen = np.random.default_rng(0).permutation(len(questions))[:MAX_QUESTIONS]
@@ -57,8 +56,8 @@ def embed_questions(retriever, questions, tokenizer, max_length, batch_size=256)
 def ranks(questions, rows_QK, context):
     """1-based rank of the first block with an answer, for each question; None where there is none."""
     found = []
-    for question, rows in zip(questions, rows_QK, strict=True):
-        hits = AnswerMatcher(question, context.tokenizer).blocks_with_answer(context.blocks, rows)
+    for matcher, rows in zip(context.matchers(questions), rows_QK, strict=True):
+        hits = matcher.blocks_with_answer(context.blocks, rows)
         found.append(int(np.argmax(hits)) + 1 if hits.any() else None)
     return found
 

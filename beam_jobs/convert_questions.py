@@ -1,0 +1,142 @@
+"""Checks question files and writes them, one file a split, as fine-tuning and evaluation read them.
+
+  python -m beam_jobs.convert_questions --train=WebQuestions.train.jsonl --dev=WebQuestions.dev.jsonl \\
+      --output=runs/my/questions
+
+Reads {"question", "answer": [...]} lines, plain, .gz, .xz or .bz2. Options of Beam's runners follow `--`.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+from absl import flags
+
+from realm_tf import artifacts
+from realm_tf import flags as shared_flags
+from realm_tf.data.questions import ANSWER_TYPES, read_questions
+from realm_tf.errors import UserError
+from realm_tf.progress import say
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionFile:
+    """A file of one split.
+
+    answer_type: "string" or "regex"; "" for the default. set: name of the set; "" for the first part of the file's name
+    ("WebQuestions" for WebQuestions.resplit.dev.jsonl). limit: the first so many questions only; 0 for all.
+    """
+
+    path: str
+    answer_type: str = ""
+    set: str = ""
+    limit: int = 0
+
+
+def run(inputs, output, answer_type="string", pipeline_args=()):
+    """Validates question files and publishes `<split>.jsonl` files.
+
+    Args:
+      inputs: dict from a split's name to a list of paths, of `QuestionFile`s, or of (path, answer_type, set[, limit]).
+      output: the directory to publish.
+      answer_type: for files, and lines, that do not say.
+      pipeline_args: options for Beam.
+
+    Returns: the manifest. Raises: `UserError` that names file and line of a broken question, or if there are no files.
+    """
+    from beam_jobs import sharded
+
+    if answer_type not in ANSWER_TYPES:
+        raise UserError(f"answer_type is {answer_type!r}: it must be one of {', '.join(ANSWER_TYPES)}")
+    splits = [split for split, files in inputs.items() if files]
+    if not splits:
+        raise UserError("no question files: give --train, --dev or --test")
+    items = [
+        (sharded.key_of(s, f), (split, _question_file(file, answer_type)))
+        for s, split in enumerate(splits)
+        for f, file in enumerate(inputs[split])
+    ]
+    with artifacts.publish(output, kind="questions", answer_type=answer_type) as (tmp, manifest):
+        folder = os.path.join(tmp, "shards")
+        os.makedirs(folder)
+        shards = sharded.write_shards("converting questions", items, make_shard, folder, pipeline_args)
+        of_split = collections.defaultdict(list)
+        for (_, (split, _)), shard in zip(items, shards, strict=True):
+            of_split[split].append(shard)
+        counts, counters, sets = {}, collections.Counter(), set()
+        for split in splits:
+            counts[split] = _merge(of_split[split], os.path.join(tmp, f"{split}.jsonl"), counters, sets)
+        shutil.rmtree(folder)
+        manifest.update(counts=counts, counters=dict(sorted(counters.items())), sets=sorted(sets))
+    listed = ", ".join(f"{count} {split}" for split, count in counts.items())
+    say(f"{output}: questions: {listed}; dropped: {counters['duplicate_question']} duplicate questions")
+    return manifest
+
+
+def _question_file(file, answer_type):
+    if not isinstance(file, QuestionFile):
+        file = QuestionFile(*((file,) if isinstance(file, str | os.PathLike) else file))
+    name = file.set or os.path.basename(file.path).split(".")[0]
+    return QuestionFile(str(file.path), file.answer_type or answer_type, name, file.limit)
+
+
+def make_shard(work):
+    """Reads one file: (split, `QuestionFile`) -> (arrays, counters). The array is the output lines as bytes."""
+    split, file = work
+    questions = read_questions(file.path, file.answer_type, file.set)
+    if file.limit:
+        questions = questions[: file.limit]
+    lines = "".join(json.dumps(question.to_object(), ensure_ascii=True) + "\n" for question in questions)
+    return {"lines": np.frombuffer(lines.encode(), np.uint8)}, {f"read_{split}": len(questions)}
+
+
+def _merge(shards, path, counters, sets):
+    """Writes the questions of a split, each (set, question) once; returns how many."""
+    from realm_tf.data import flat_files
+
+    seen = set()
+    with open(path, "w", encoding="utf-8") as output:
+        for shard in shards:
+            for line in flat_files.read_column(shard, "lines").tobytes().decode().splitlines():
+                record = json.loads(line)
+                identity = record["set"], record["question"]
+                if identity in seen:
+                    counters["duplicate_question"] += 1
+                    continue
+                seen.add(identity)
+                sets.add(record["set"])
+                output.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return len(seen)
+
+
+def main(argv):
+    """The binary."""
+    values = flags.FLAGS
+    if not values.output:
+        raise UserError("--output is missing: see --help")
+    inputs = {}
+    for split in SPLITS:
+        paths = [path for value in getattr(values, split) for path in value.split(",") if path]
+        inputs[split] = [QuestionFile(path, set=values.set_name) for path in paths]
+    run(inputs, values.output, values.answer_type, argv[1:])
+
+
+def _define_flags():
+    for split in SPLITS:
+        text = f"Question file of the {split} split; may be repeated, or several with commas between"
+        flags.DEFINE_multi_string(split, [], text)
+    flags.DEFINE_string("output", None, "Directory of questions to publish.")
+    flags.DEFINE_enum("answer_type", "string", ANSWER_TYPES, 'For lines without an "answer_type" of their own.')
+    flags.DEFINE_string("set_name", "", "Name of the question set; by default from the file's name.")
+
+
+if __name__ == "__main__":
+    from beam_jobs import convert_questions
+
+    _define_flags()
+    shared_flags.run(convert_questions.main)

@@ -1,0 +1,157 @@
+"""How the jobs here run: workers write numbered shards into one folder, the caller merges them in order.
+
+The result is the same whatever the number of workers. Documents and arrays travel through files, so that neither the
+runner's memory nor its pickling bounds the corpus; a distributed runner needs the folder on a shared file system.
+"""
+
+import contextlib
+import glob
+import json
+import logging
+import os
+import threading
+import uuid
+
+from realm_tf.data import flat_files
+from realm_tf.errors import UserError
+from realm_tf.progress import Progress
+
+logging.disable(logging.WARNING)  # importing Beam warns of Google Cloud clients, which nothing here uses
+import apache_beam as beam  # noqa: E402
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions  # noqa: E402
+from apache_beam.portability.api import beam_provision_api_pb2  # noqa: E402
+from apache_beam.runners.portability.fn_api_runner import fn_runner  # noqa: E402
+from apache_beam.runners.portability.portable_runner import JobServiceHandle  # noqa: E402
+
+logging.disable(logging.NOTSET)
+
+_ERROR = "user_error.json"
+
+
+def write_shards(title, items, make_shard, folder, pipeline_args=(), expand=None):
+    """Runs a pipeline that turns every item into a shard.
+
+    Args:
+      title: what the progress bar and Beam's metrics call the job.
+      items: small picklable values; (key, work) pairs unless `expand` makes those of them. The order of the keys, which
+        are strings, is the order of the shards.
+      make_shard: picklable callable, work -> (arrays, counters), called on the workers; see `flat_files.write_shard`.
+      folder: an existing directory for the shards.
+      pipeline_args: options of Beam; without --runner the pipeline runs in this process, or in several with
+        --direct_num_workers=N --direct_running_mode=multi_processing.
+      expand: optional picklable callable, item -> iterable of (key, work).
+
+    Returns: paths of the shards, in order.
+    Raises: `UserError` if a worker raised one, with its message, or if `pipeline_args` are no options.
+    """
+    options = _options(list(pipeline_args))
+    local = options.view_as(StandardOptions).runner in (None, "DirectRunner")
+    pipeline = beam.Pipeline(runner=_local_runner(options) if local else None, options=options)
+    pairs = pipeline | "Items" >> beam.Create(items)
+    if expand:
+        pairs = pairs | "Expand" >> beam.ParDo(_Expand(expand, folder))
+    _ = pairs | "Spread" >> beam.Reshuffle() | "WriteShards" >> beam.ParDo(_WriteShard(title, make_shard, folder))
+    try:
+        with _quiet_beam(local), _watch(title, folder, None if expand else len(items)):
+            pipeline.run().wait_until_finish()
+    except Exception:
+        # Runners wrap what a worker raises in types and traces of their own; the file holds the message itself.
+        path = os.path.join(folder, _ERROR)
+        if not os.path.exists(path):
+            raise
+        with open(path, encoding="utf-8") as file:
+            raise UserError(json.load(file)) from None
+    return sorted(glob.glob(os.path.join(glob.escape(folder), "*.npz")))
+
+
+def key_of(*numbers):
+    """A key that sorts as the numbers do."""
+    return "-".join(f"{number:08d}" for number in numbers)
+
+
+class _Expand(beam.DoFn):
+    def __init__(self, expand, folder):
+        self._expand, self._folder = expand, folder
+
+    def process(self, item):
+        with _reporting(self._folder):
+            yield from self._expand(item)
+
+
+class _WriteShard(beam.DoFn):
+    def __init__(self, title, make_shard, folder):
+        self._title, self._make_shard, self._folder = title, make_shard, folder
+
+    def process(self, pair):
+        key, work = pair
+        with _reporting(self._folder):
+            arrays, counters = self._make_shard(work)
+        flat_files.write_shard(os.path.join(self._folder, f"{key}.npz"), arrays, counters)
+        for name, count in counters.items():
+            beam.metrics.Metrics.counter(self._title, name).inc(int(count))
+        yield key
+
+
+@contextlib.contextmanager
+def _reporting(folder):
+    """Leaves the message of a `UserError` where the caller finds it."""
+    try:
+        yield
+    except UserError as error:
+        aside = os.path.join(folder, f"{uuid.uuid4().hex}.tmp")
+        with open(aside, "w", encoding="utf-8") as file:
+            json.dump(str(error), file)
+        os.replace(aside, os.path.join(folder, _ERROR))
+        raise
+
+
+def _local_runner(options):
+    """The in-process runner itself: Beam's "DirectRunner" first tries to fetch and start a Go program, Prism."""
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
+
+
+def _options(args):
+    if args and not args[0].startswith("--"):
+        raise UserError(f"unexpected argument {args[0]!r}: options of Beam follow -- and begin with --")
+    if not any(arg.startswith("--default_sdk_harness_log_level") for arg in args):
+        args.append("--default_sdk_harness_log_level=ERROR")
+    return PipelineOptions(args)
+
+
+@contextlib.contextmanager
+def _quiet_beam(local):
+    """Hides Beam's log of a local run: errors reach the caller as exceptions anyway."""
+    logger = logging.getLogger("apache_beam")
+    level = logger.level
+    if local:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _watch(title, folder, total):
+    """Shows progress by counting the shards in the folder."""
+    stop = threading.Event()
+    with Progress(title, total, unit="shard") as bar:
+
+        def count():
+            found = len(glob.glob(os.path.join(glob.escape(folder), "*.npz")))
+            bar.update(found - bar.done)
+
+        def poll():
+            while not stop.wait(1.0):
+                count()
+
+        thread = threading.Thread(target=poll, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            count()

@@ -1,0 +1,183 @@
+"""Cuts documents into blocks: whole sentences, packed greedily up to a length in word pieces.
+
+  python -m beam_jobs.split_blocks --input=articles.jsonl.gz --vocabulary=vocab.txt --output=runs/my/blocks
+
+Reads JSON lines {"title", "text"} (plain, .gz, .xz, .bz2), WikiExtractor output, DPR's psgs_w100.tsv, and folders of
+.txt or .md. Options of Beam's runners follow `--`, for example
+-- --direct_num_workers=2 --direct_running_mode=multi_processing
+"""
+
+import collections
+import dataclasses
+import functools
+import json
+import os
+import shutil
+
+from absl import flags
+
+from realm_tf import artifacts
+from realm_tf import flags as shared_flags
+from realm_tf.errors import UserError
+from realm_tf.progress import say
+
+CHUNK_DOCUMENTS, CHUNK_CHARACTERS = 2_000, 4_000_000
+
+
+def run(
+    input,
+    output,
+    vocabulary,
+    max_block_length=288,
+    max_documents=0,
+    drop_list_pages=True,
+    skip_malformed=False,
+    pipeline_args=(),
+):
+    """Reads documents, packs them into blocks and publishes a block store (`realm_tf.data.blocks.BlockStore`).
+
+    Args:
+      input: file or folder of documents, several divided by commas, or a list of them.
+      output: the directory to publish.
+      vocabulary: path of a BERT vocab.txt.
+      max_block_length: most word pieces of `[CLS] title [SEP] body [SEP]`.
+      max_documents: keep the first so many documents; 0 for all.
+      drop_list_pages: drop titles that are lists, indexes, outlines, disambiguation pages.
+      skip_malformed: count and skip broken records instead of stopping at the first.
+      pipeline_args: options for Beam.
+
+    Returns: the manifest. Raises: `UserError` for bad input; nothing is published then.
+    """
+    from beam_jobs import sharded
+    from realm_tf.data import block_writer
+    from realm_tf.data.documents import list_sources
+    from realm_tf.text.tokenizer import Tokenizer
+
+    block_writer.check_block_length(max_block_length)
+    tokenizer = Tokenizer(vocabulary)
+    paths = input.split(",") if isinstance(input, str) else [str(path) for path in input]
+    counters = collections.Counter()
+    sources = [source for path in paths if path.strip() for source in list_sources(path.strip(), counters)]
+    if not sources:
+        raise UserError("no input: give --input=FILE_OR_FOLDER")
+    what = {"max_block_length": max_block_length, "vocabulary": tokenizer.fingerprint, "input": paths}
+    with artifacts.publish(output, kind="blocks", **what) as (tmp, manifest):
+        shards_folder, documents_folder = os.path.join(tmp, "shards"), os.path.join(tmp, "documents")
+        os.makedirs(shards_folder)
+        os.makedirs(documents_folder)
+        read = ReadChunks(documents_folder, max_documents, drop_list_pages, skip_malformed)
+        make = MakeBlocks(str(vocabulary), max_block_length)
+        items = list(enumerate(sources))
+        shards = sharded.write_shards("splitting into blocks", items, make, shards_folder, pipeline_args, read)
+        merged = block_writer.merge_shards(shards, tmp, tokenizer.vocabulary_size, max_documents)
+        shutil.rmtree(shards_folder)
+        shutil.rmtree(documents_folder)
+        counters.update(merged.pop("counters"))
+        manifest.update(merged, counters=dict(sorted(counters.items())))
+    say(_summary(manifest, output))
+    return manifest
+
+
+class ReadChunks:
+    """Reads a source into files of some 2,000 documents: (number, `Source`) -> (key, path) pairs."""
+
+    def __init__(self, folder, max_documents, drop_list_pages, skip_malformed):
+        self._folder, self._max_documents = folder, max_documents
+        self._options = {"drop_list_pages": drop_list_pages, "skip_malformed": skip_malformed}
+
+    def __call__(self, item):
+        from beam_jobs import sharded
+        from realm_tf.data.documents import read_documents
+
+        number, source = item
+        counters, chunk, characters, chunks, ids = collections.Counter(), [], 0, 0, set()
+        for document in read_documents(source, counters, **self._options):
+            chunk.append(document)
+            characters += len(document.text)
+            if len(chunk) >= CHUNK_DOCUMENTS or characters >= CHUNK_CHARACTERS:
+                yield self._write(sharded.key_of(number, chunks), chunk, counters)
+                counters.clear()
+                chunk, characters, chunks = [], 0, chunks + 1
+            if self._max_documents:
+                # No source can contribute more than that; which of them stay is decided at the merge.
+                ids.add(document.id)
+                if len(ids) >= self._max_documents:
+                    break
+        # Also without documents: the counters of what was dropped travel with the chunk.
+        yield self._write(sharded.key_of(number, chunks), chunk, counters)
+
+    def _write(self, key, chunk, counters):
+        path = os.path.join(self._folder, f"{key}.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"counters": counters, "documents": [dataclasses.astuple(document) for document in chunk]}, file)
+        return key, path
+
+
+class MakeBlocks:
+    """Tokenizes and packs a file of documents: path -> (arrays, counters)."""
+
+    def __init__(self, vocabulary, max_block_length):
+        self._vocabulary, self._max_block_length = vocabulary, max_block_length
+
+    def __call__(self, path):
+        from realm_tf.data import block_writer
+        from realm_tf.data.documents import Document
+
+        with open(path, encoding="utf-8") as file:
+            chunk = json.load(file)
+        documents = [Document(*fields) for fields in chunk["documents"]]
+        arrays, counters = block_writer.build_shard(documents, _tokenizer(self._vocabulary), self._max_block_length)
+        counters.update(chunk["counters"])
+        return arrays, counters
+
+
+@functools.lru_cache(maxsize=1)
+def _tokenizer(vocabulary):
+    """One tokenizer a worker."""
+    from realm_tf.text.tokenizer import Tokenizer
+
+    return Tokenizer(vocabulary)
+
+
+def _summary(manifest, output):
+    dropped = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in manifest["counters"].items() if count)
+    return (
+        f"{output}: {manifest['documents']} documents, {manifest['blocks']} blocks, {manifest['pieces']} word pieces; "
+        f"dropped: {dropped or 'nothing'}"
+    )
+
+
+def main(argv):
+    """The binary."""
+    values = flags.FLAGS
+    for name in ("input", "vocabulary", "output"):
+        if not getattr(values, name):
+            raise UserError(f"--{name} is missing: see --help")
+    run(
+        [path for value in values.input for path in value.split(",")],
+        values.output,
+        values.vocabulary,
+        max_block_length=values.max_block_length,
+        max_documents=values.max_documents,
+        drop_list_pages=values.drop_list_pages,
+        skip_malformed=values.skip_malformed,
+        pipeline_args=argv[1:],
+    )
+
+
+def _define_flags():
+    flags.DEFINE_multi_string("input", [], "File or folder of documents; may be repeated, or several with commas between")
+    flags.DEFINE_string("vocabulary", None, "BERT vocab.txt.")
+    flags.DEFINE_string("output", None, "Directory of blocks to publish.")
+    flags.DEFINE_integer("max_block_length", 288, "Most word pieces of a block, title and special tokens included.")
+    flags.DEFINE_integer("max_documents", 0, "Keep the first so many documents; 0 for all.")
+    flags.DEFINE_boolean("drop_list_pages", True, "Drop list, index, outline and disambiguation pages, as ORQA does.")
+    flags.DEFINE_boolean("skip_malformed", False, "Count and skip broken records instead of stopping at the first.")
+
+
+if __name__ == "__main__":
+    # The imported module's classes, not those of __main__: workers in other processes find them by name.
+    from beam_jobs import split_blocks
+
+    _define_flags()
+    shared_flags.run(split_blocks.main)

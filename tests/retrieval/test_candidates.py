@@ -1,0 +1,21 @@
+"""The k candidates of a query."""
+
+import numpy as np
+
+from realm_tf.retrieval.candidates import EMPTY, NULL, choose
+
+ROWS = np.array([[5, 7, 9, 2], [1, 5, 3, 4]])
+
+
+def test_own_block_is_dropped_and_the_null_document_is_last():
+    # Query 0 comes from block 7: 5, 9 remain. Query 1 comes from block 8, which was not found: its best two stay.
+    chosen = choose(ROWS, np.array([7, 8]), 3)
+    np.testing.assert_array_equal(chosen, [[5, 9, NULL], [1, 5, NULL]])
+
+
+def test_trivial_candidates_may_be_allowed_and_the_null_document_left_out():
+    np.testing.assert_array_equal(choose(ROWS, np.array([7, 8]), 3, False, "none"), [[5, 7, 9], [1, 5, 3]])
+
+
+def test_a_small_corpus_leaves_empty_slots():
+    np.testing.assert_array_equal(choose(np.array([[4, 6]]), np.array([6]), 4), [[4, EMPTY, EMPTY, NULL]])
