@@ -36,6 +36,7 @@ def write_shards(title, items, make_shard, folder, pipeline_args=(), expand=None
       items: small picklable values; (key, work) pairs unless `expand` makes those of them. The order of the keys, which
         are strings, is the order of the shards.
       make_shard: picklable callable, work -> (arrays, counters), called on the workers; see `flat_files.write_shard`.
+        Or a `beam.PTransform` from (key, work) to (key, (arrays, counters)) whose code is under `reporting(folder)`.
       folder: an existing directory for the shards.
       pipeline_args: options of Beam; without --runner the pipeline runs in this process, or in several with
         --direct_num_workers=N --direct_running_mode=multi_processing.
@@ -50,7 +51,10 @@ def write_shards(title, items, make_shard, folder, pipeline_args=(), expand=None
     pairs = pipeline | "Items" >> beam.Create(items)
     if expand:
         pairs = pairs | "Expand" >> beam.ParDo(_Expand(expand, folder))
-    _ = pairs | "Spread" >> beam.Reshuffle() | "WriteShards" >> beam.ParDo(_WriteShard(title, make_shard, folder))
+    if not isinstance(make_shard, beam.PTransform):
+        make_shard = beam.ParDo(_MakeShard(make_shard, folder))
+    made = pairs | "Spread" >> beam.Reshuffle() | "MakeShards" >> make_shard
+    _ = made | "WriteShards" >> beam.ParDo(_WriteShard(title, folder))
     try:
         with _quiet_beam(local), _watch(title, folder, None if expand else len(items)):
             pipeline.run().wait_until_finish()
@@ -74,18 +78,27 @@ class _Expand(beam.DoFn):
         self._expand, self._folder = expand, folder
 
     def process(self, item):
-        with _reporting(self._folder):
+        with reporting(self._folder):
             yield from self._expand(item)
 
 
-class _WriteShard(beam.DoFn):
-    def __init__(self, title, make_shard, folder):
-        self._title, self._make_shard, self._folder = title, make_shard, folder
+class _MakeShard(beam.DoFn):
+    def __init__(self, make_shard, folder):
+        self._make_shard, self._folder = make_shard, folder
 
     def process(self, pair):
         key, work = pair
-        with _reporting(self._folder):
-            arrays, counters = self._make_shard(work)
+        with reporting(self._folder):
+            yield key, self._make_shard(work)
+
+
+class _WriteShard(beam.DoFn):
+    # Runners fuse it with what makes the shard: arrays are handed over in memory, never encoded.
+    def __init__(self, title, folder):
+        self._title, self._folder = title, folder
+
+    def process(self, pair):
+        key, (arrays, counters) = pair
         flat_files.write_shard(os.path.join(self._folder, f"{key}.npz"), arrays, counters)
         for name, count in counters.items():
             beam.metrics.Metrics.counter(self._title, name).inc(int(count))
@@ -93,8 +106,8 @@ class _WriteShard(beam.DoFn):
 
 
 @contextlib.contextmanager
-def _reporting(folder):
-    """Leaves the message of a `UserError` where the caller finds it."""
+def reporting(folder):
+    """On a worker: leaves the message of a `UserError` in the folder of the shards, where the caller finds it."""
     try:
         yield
     except UserError as error:

@@ -166,7 +166,7 @@ def main(argv):
 
 
 def _define_flags():
-    flags.DEFINE_multi_string("input", [], "File or folder of documents; may be repeated, or several with commas between")
+    flags.DEFINE_multi_string("input", [], "File or folder of documents; several with commas between, or repeated")
     flags.DEFINE_string("vocabulary", None, "BERT vocab.txt.")
     flags.DEFINE_string("output", None, "Directory of blocks to publish.")
     flags.DEFINE_integer("max_block_length", 288, "Most word pieces of a block, title and special tokens included.")

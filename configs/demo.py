@@ -28,19 +28,19 @@ def get_config():
         encoder=EncoderConfig(dropout=0.0, pooling="mean"),
         lengths=LengthConfig(query=48, block=96, joint=144, reader=144, question=48),
         warm_start=WarmStartConfig(
-            steps=150, batch_size=32, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=20)
+            steps=40, batch_size=32, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=10)
         ),
         pretrain=PretrainConfig(
-            steps=300,
-            batch_size=16,
+            steps=200,
+            batch_size=8,
             num_candidates=5,
-            publish_steps=40,
-            eval_steps=60,
+            publish_steps=25,
+            eval_steps=50,
             eval_batches=8,
-            optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=30),
+            optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=20),
         ),
         index=IndexConfig(kind="scann"),
         finetune=FinetuneConfig(
-            steps=300, batch_size=8, eval_steps=100, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=30)
+            steps=200, batch_size=8, eval_steps=100, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=30)
         ),
     )

@@ -107,11 +107,15 @@ def wait_newer(parent, than, stop, poll_seconds=0.5):
         time.sleep(poll_seconds)
 
 
-def prune(parent, keep):
-    """Deletes all but the newest `keep` versions, and leftovers that a killed writer left aside over an hour ago."""
+def prune(parent, keep, keep_first=False):
+    """Deletes all but the newest `keep` versions, and leftovers that a killed writer left aside over an hour ago.
+
+    `keep_first` keeps step 0 too: what there was before REALM pre-training, which later stages compare with.
+    """
     gfile = _gfile()
-    for _, path in versions(parent)[:-keep]:
-        remove(path)
+    for step, path in versions(parent)[:-keep]:
+        if step or not keep_first:
+            remove(path)
     for name in gfile.listdir(str(parent)) if gfile.isdir(str(parent)) else ():
         path = os.path.join(str(parent), name.rstrip("/"))
         if name.startswith((".tmp-", ".old-")) and time.time() - gfile.stat(path).mtime_nsec / 1e9 > 3600:

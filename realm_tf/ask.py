@@ -30,6 +30,7 @@ def main(_):
     if QUESTION.value is not None:
         print(json.dumps(bundle.ask([QUESTION.value], NUM_ANSWERS.value)[0], ensure_ascii=False, indent=2))
         return
+    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     for line in sys.stdin:
         if line.strip():
             answer = bundle.ask([line.strip()], NUM_ANSWERS.value)[0]

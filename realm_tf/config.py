@@ -109,9 +109,14 @@ class PretrainConfig:
     # k, the null document included.
     num_candidates: int = 8
     null_candidate: bool = True
-    # Where the candidates come from: "search" (REALM); "context" (one candidate: the text around x in its own article,
-    # or none; this is how a reader such as realm-mini learns to read before there is a retriever).
+    # Where the candidates come from: "search" (REALM), or "context" (one given candidate: see data/context_rows.py; this
+    # is how a reader such as realm-mini learns to read before there is a retriever).
     candidates: str = "search"
+    # With "context": how often it is empty (plain masked-LM training), how often the text beside x (else the text that x
+    # is from), and the largest share of words dropped from the latter.
+    context_null: float = 0.25
+    context_near: float = 0.4
+    context_noise: float = 0.4
     # "token": mean over masks of log sum_z p(z|x) p(y_j|z,x) (released code); "span": log sum_z p(z|x) prod_j p(y_j|z,x).
     marginal: str = "token"
     max_masks: int = 10
@@ -128,8 +133,6 @@ class PretrainConfig:
     eval_batches: int = 8
     # Learning rate of the retriever's own parameters: factor on the schedule.
     retriever_rate: float = 1.0
-    # Gradient reaches the shared encoder from the relevance scores only once the reader's utility is positive.
-    hold_retriever_steps: int = 0
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
@@ -139,8 +142,8 @@ class IndexConfig:
 
     # "exact" or "scann".
     kind: str = "scann"
+    # Versions kept on disk.
     keep: int = 2
-    embed_batch_size: int = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +157,6 @@ class FinetuneConfig:
     reader_beam: int = 5
     max_span_width: int = 10
     span_hidden_dim: int = 256
-    # "mlm" warm start of the reader from the masked-LM encoder.
     eval_steps: int = 200
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
 
@@ -260,7 +262,9 @@ def from_dict(value, kind=Config):
     hints = typing.get_type_hints(kind)
     unknown = set(value) - set(hints)
     if unknown:
-        raise UserError(f"the stored configuration has the unknown fields {sorted(unknown)}: was it made by another version?")
+        raise UserError(
+            f"the stored configuration has the unknown fields {sorted(unknown)}: was it made by another version?"
+        )
     filled = {}
     for name, item in value.items():
         if dataclasses.is_dataclass(hints[name]):

@@ -6,6 +6,8 @@ Each line of the file is {"question": ..., "answer": [...]}. Writes the metrics 
 question with the prediction, its source and the ranks of the blocks that hold an answer.
 """
 
+import os
+
 from absl import flags as absl_flags
 
 from realm_tf import flags
@@ -23,6 +25,8 @@ SYSTEM = absl_flags.DEFINE_enum("system", "realm", ["realm", "orqa"], "Which fin
 def main(_):
     if not QUESTIONS.value or not OUTPUT.value:
         raise UserError("say what to read and to write: --questions=FILE.jsonl --output=FILE.json")
+    if os.path.isdir(OUTPUT.value):
+        raise UserError(f"--output={OUTPUT.value} is a directory: give the name of a file")
     from realm_tf.data.questions import read_questions
 
     questions = read_questions(QUESTIONS.value, ANSWER_TYPE.value)

@@ -1,7 +1,11 @@
 """The flags that binaries share, defined once, and the way every binary starts."""
 
+import errno
+import logging as python_logging
 import os
+import re
 import sys
+import textwrap
 
 from absl import app, flags, logging
 
@@ -30,44 +34,72 @@ def define_config():
 
 def run(main):
     """Runs `main(argv)` as an absl binary: exit code 0 on success, 2 with one line on a user's mistake."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _quiet_tensorflow()
 
     def guarded(argv):
-        logging.set_verbosity(logging.WARNING)
+        if argv[1:] and "--" not in sys.argv:
+            _fail(f"unexpected argument {argv[1]!r}: every argument is a flag. Try --help.")
         try:
             return main(argv)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            _fail(error)
+        except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+            _fail(f"cannot use {error.filename}: {error.strerror}")
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _fail("the disk is full: free some space and run the same command again")
         except KeyboardInterrupt:
             print("stopped: run the same command again to go on", file=sys.stderr)
             sys.exit(130)
 
-    def parse(argv):
-        # absl exits with 1 and a usage page on an unknown flag; one line and 2 say the same faster.
-        try:
-            return flags.FLAGS(argv)
-        except flags.Error as error:
-            print(f"error: {error}. Try --help.", file=sys.stderr)
-            sys.exit(2)
-
-    app.run(guarded, flags_parser=lambda argv: _with_help(parse, argv))
+    app.run(guarded, flags_parser=_parse)
 
 
-def _with_help(parse, argv):
-    if any(arg in ("--help", "-h", "-help", "--helpshort") for arg in argv[1:]):
-        main = sys.modules["__main__"]
+def _quiet_tensorflow():
+    """Keeps libraries' notes out of standard error, which is for progress and one-line errors. Before TF is imported.
+
+    At TensorFlow's level 3 (fatal only) there is no line about a missing GPU driver, oneDNN or XLA; what matters of its
+    errors arrives as Python exceptions. Whoever wants the lines sets TF_CPP_MIN_LOG_LEVEL.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
+    logging.set_verbosity(logging.WARNING)
+
+
+def _fail(message):
+    # One line, whatever the cause's own message looks like.
+    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse(argv):
+    if any(arg in ("--help", "-h", "-help", "--helpshort", "-?") for arg in argv[1:]):
         flags.FLAGS.mark_as_parsed()
-        print((main.__doc__ or "").strip() + "\n")
-        print(flags.FLAGS.main_module_help() or "")
-        print(_shared_help())
+        print(_help())
         sys.exit(0)
-    return parse(argv)
+    # absl exits with 1 and a usage page on a wrong flag; one line and 2 say the same faster.
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(f"{str(error).rstrip('.')}. Try --help.")
 
 
-def _shared_help():
-    shared = flags.FLAGS.flags_by_module_dict().get(__name__, [])
-    return flags.FLAGS.module_help(__name__) if shared else ""
+def _help():
+    """The binary's docstring, then its flags: its own first, the shared ones after them."""
+    own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+    shared = [flag for flag in flags.FLAGS.get_flags_for_module(__name__) if flag not in own]
+    lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
+    for flag in [*own, *shared]:
+        values = getattr(flag.parser, "enum_values", None)
+        value = "|".join(values) if values else flag.name.upper()
+        lines.append(f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}={value}")
+        # absl puts its own words around the help of enumerations and lists.
+        text = re.sub(r"^<[^>]*>: |;\s+repeat this option to specify a list of values$", "", flag.help)
+        text += f" (default: {flag.default})" if flag.default not in (None, [], "") else ""
+        lines.extend(textwrap.wrap(text, 112, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    return "\n".join(lines)
 
 
 def open_run(workdir, config_path, overrides, data_dir):

@@ -8,7 +8,7 @@ Stages: blocks, queries, questions, warm_start, pretrain, zero_shot, finetune_re
 report. Stopped at any moment, the same command goes on where it was.
 """
 
-import sys
+import shlex
 
 from absl import flags as absl_flags
 
@@ -22,7 +22,10 @@ FROM = absl_flags.DEFINE_string("from", None, "Redo this stage and all after it.
 def main(_):
     from realm_tf.training import stages
 
-    command = "python -m realm_tf.pipeline " + " ".join(a for a in sys.argv[1:] if not a.startswith("--data_dir"))
+    # For the report; without --data_dir, which says where things lie on this machine alone.
+    named = (("config", CONFIG.value), ("workdir", WORKDIR.value), *(("set", value) for value in SET.value))
+    words = [f"--{name}={value}" for name, value in named if value]
+    command = shlex.join(["python", "-m", "realm_tf.pipeline", *words])
     stages.run_pipeline(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, FROM.value, command)
 
 

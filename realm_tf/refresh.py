@@ -14,6 +14,9 @@ from realm_tf import flags
 
 WORKDIR = flags.define_workdir()
 ONCE = absl_flags.DEFINE_bool("once", False, "Refresh once from the newest embedder, then end.")
+WITH_PARENT = absl_flags.DEFINE_bool(
+    "with_parent", False, "End when the process that started this one ends, also if it was killed. Set by `pretrain`."
+)
 
 
 def main(_):
@@ -22,13 +25,20 @@ def main(_):
     from realm_tf.training.refresher import Refresher, paths
     from realm_tf.training.run_context import RunContext
 
+    parent = os.getppid()
     context = RunContext(WORKDIR.value)
     _, embedder_dir, index_dir = paths(context.workdir)
     refresher = Refresher(context.workdir, context.config.index.kind, context.config.index.keep)
     done = os.path.join(embedder_dir, DONE)
     newest_index = artifacts.newest(index_dir)
     step = newest_index[0] if newest_index else -1
-    while found := artifacts.wait_newer(embedder_dir, step, lambda: ONCE.value or os.path.exists(done)):
+
+    def stop():
+        # An orphan takes another parent: training was killed, and the run that resumes it starts its own refresher.
+        orphaned = WITH_PARENT.value and os.getppid() != parent
+        return ONCE.value or orphaned or os.path.exists(done)
+
+    while found := artifacts.wait_newer(embedder_dir, step, stop):
         step, embedder = found
         refresher.refresh_once(step, embedder)
 

@@ -1,7 +1,10 @@
 """Fixtures that several test modules share."""
 
+import dataclasses
+import json
 import string
 
+import numpy as np
 import pytest
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -16,3 +19,42 @@ def vocabulary_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     path.write_text("\n".join(dict.fromkeys(pieces)) + "\n", encoding="utf-8")
     return str(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Block store and salient spans of made-up documents, in `folder`/blocks and `folder`/queries."""
+
+    folder: object
+    blocks: object
+    spans: object
+    tokenizer: object
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory, vocabulary_path):
+    """60 documents of 1 to 12 sentences, some of them longer than a query, in blocks of up to 48 pieces."""
+    from beam_jobs import mark_salient_spans, split_blocks
+    from realm_tf.data.blocks import BlockStore
+    from realm_tf.data.salient import SalientSpanStore
+    from realm_tf.text.tokenizer import Tokenizer
+
+    rng = np.random.default_rng(0)
+    names = ["Anna", "Mozart", "Vienna", "Salzburg", "Paris", "London", "King", "January 1756", "Bo", "Anna Mozart"]
+
+    def sentence():
+        words = rng.choice(WORDS, rng.integers(1, 24)).tolist()
+        for _ in range(rng.integers(0, 3)):
+            words.insert(rng.integers(0, len(words) + 1), str(rng.choice(names)))
+        return f"The {' '.join(words)}."
+
+    folder = tmp_path_factory.mktemp("corpus")
+    with open(folder / "documents.jsonl", "w") as file:
+        for d in range(60):
+            title = " ".join(rng.choice(WORDS, rng.integers(1, 5)))
+            text = " ".join(sentence() for _ in range(rng.integers(1, 13)))
+            file.write(json.dumps({"id": str(d), "title": title, "text": text}) + "\n")
+    blocks, queries = str(folder / "blocks"), str(folder / "queries")
+    split_blocks.run(str(folder / "documents.jsonl"), blocks, vocabulary_path, max_block_length=48)
+    mark_salient_spans.run(blocks, queries, max_span_pieces=6)
+    return Corpus(folder, BlockStore(blocks), SalientSpanStore(queries), Tokenizer(vocabulary_path))

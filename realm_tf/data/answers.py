@@ -4,34 +4,30 @@ A string matches on whole words of normalised pieces (lower case, no accents), s
 released code searched raw substrings.
 """
 
-import re
-
 import numpy as np
 
-from realm_tf.errors import UserError
+from realm_tf.metrics import compile_pattern
 
 MAX_REGEX_CHARACTERS = 100  # longer matches of a pattern are no short answers
 
 
 def make_matchers(questions, tokenizer):
-    """An `AnswerMatcher` for each question; all answers are tokenized in one call."""
+    """An `AnswerMatcher` for each question; all answers are tokenized in one call.
+
+    Raises: `UserError` that names a malformed pattern.
+    """
     strings = [answer for q in questions if q.answer_type != "regex" for answer in q.answers]
     tokenized, position, matchers = tokenizer.tokenize(strings), 0, []
     for question in questions:
         if question.answer_type == "regex":
-            matchers.append(AnswerMatcher(patterns=[_compile(p, question) for p in question.answers]))
+            matchers.append(AnswerMatcher(patterns=[compile_pattern(pattern) for pattern in question.answers]))
         else:
             pieces = [tokenized[position + i][0] for i in range(len(question.answers))]
             position += len(pieces)
-            matchers.append(AnswerMatcher([p for p in pieces if len(p)], tokenizer.is_continuation))
+            # An unknown piece stands for any word outside the vocabulary, and would be found in places at random.
+            known = [p for p in pieces if len(p) and tokenizer.unk_id not in p]
+            matchers.append(AnswerMatcher(known, tokenizer.is_continuation))
     return matchers
-
-
-def _compile(pattern, question):
-    try:
-        return re.compile(pattern, re.IGNORECASE | re.UNICODE)
-    except re.error as error:
-        raise UserError(f"question {question.text!r} has a broken regular expression: {error}") from error
 
 
 class AnswerMatcher:
@@ -50,7 +46,7 @@ class AnswerMatcher:
     def blocks_with_answer(self, blocks, rows):
         """bool [len(rows)]."""
         if self.is_regex:
-            return np.array([any(p.search(blocks.text(row)) for p in self._patterns) for row in rows], bool)
+            return np.array([self._any_pattern(blocks.text(row)) for row in rows], bool)
         flat, owner = _flat_pieces(blocks, rows)
         found = np.zeros(len(rows), bool)
         for starts, _ in self._piece_matches(flat, owner):
@@ -58,11 +54,18 @@ class AnswerMatcher:
         return found
 
     def piece_spans(self, blocks, row):
-        """[(start, end)] ranges of pieces, relative to the block's body, that are an answer."""
+        """Sorted distinct (start, end) ranges of pieces, relative to the block's body, that are an answer.
+
+        Matches of a pattern that are empty or longer than `MAX_REGEX_CHARACTERS` are left out.
+        """
         if self.is_regex:
             return self._regex_spans(blocks, row)
         flat, owner = _flat_pieces(blocks, [row])
-        return [(int(s), int(s + n)) for starts, n in self._piece_matches(flat, owner) for s in starts]
+        return sorted({(int(s), int(s + n)) for starts, n in self._piece_matches(flat, owner) for s in starts})
+
+    def _any_pattern(self, text):
+        # An empty match, such as that of "(the )?", is no answer.
+        return any(match.group() for pattern in self._patterns for match in pattern.finditer(text))
 
     def _piece_matches(self, flat, owner):
         """Yields (start positions, width) in the flat pieces for each answer."""
@@ -80,15 +83,15 @@ class AnswerMatcher:
     def _regex_spans(self, blocks, row):
         text = blocks.text(row)
         piece_starts, piece_ends = (np.asarray(offsets) for offsets in blocks.token_offsets(row))
-        spans = []
+        spans = set()
         for pattern in self._patterns:
             for match in pattern.finditer(text):
                 if 0 < match.end() - match.start() <= MAX_REGEX_CHARACTERS:
                     start = int(np.searchsorted(piece_ends, match.start(), side="right"))
                     end = int(np.searchsorted(piece_starts, match.end(), side="left"))
                     if end > start:
-                        spans.append((start, end))
-        return spans
+                        spans.add((start, end))
+        return sorted(spans)
 
 
 def _flat_pieces(blocks, rows):

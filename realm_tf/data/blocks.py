@@ -58,7 +58,7 @@ class BlockStore:
         except (ValueError, OverflowError):
             position = len(self)
         if position == len(self) or self.block_id(order[position]) != block_id:
-            raise UserError(f"no block {block_id!r} in {self.path}: an id is 16 hexadecimal digits and follows the text")
+            raise UserError(f"no block {block_id!r} in {self.path}: give an id of 16 hexadecimal digits of this corpus")
         return int(order[position])
 
     @functools.cached_property

@@ -265,7 +265,7 @@ def _read_text(path, root, broken):
 
 
 def _title_and_text(text, stem):
-    """The first markdown heading, else a short first line that is no sentence, else the stem; and the remaining text."""
+    """The first markdown heading, else a short first line that is no sentence, else the stem; and the other text."""
     all_lines = clean_text(text).split("\n")
     heading = next((i for i, line in enumerate(all_lines) if re.match(r"#{1,6} \S", line)), None)
     if heading is not None:

@@ -41,7 +41,9 @@ class InverseCloze:
         last = flat + 1 == bounds[rows + 1]
         following = np.minimum(flat + 1, len(blocks.flat_sentence_starts) - 1)
         ends = np.where(
-            last, body_bounds[rows + 1] - body_bounds[rows], np.asarray(blocks.flat_sentence_starts[following], np.int64)
+            last,
+            body_bounds[rows + 1] - body_bounds[rows],
+            np.asarray(blocks.flat_sentence_starts[following], np.int64),
         )
         return starts, ends
 
@@ -59,17 +61,16 @@ class InverseCloze:
     def _bodies(self, rows, starts, removed):
         blocks, max_length = self._blocks, self._lengths.block
         bounds = np.asarray(blocks.body_bounds)
-        bodies = blocks.padded_bodies(rows, max_length)
-        lengths = np.minimum(bounds[rows + 1] - bounds[rows], max_length)
+        # The sentence goes first and the body is cut then: what follows moves up, also from beyond the cut.
         positions = np.arange(max_length)[None]
         source = positions + np.where(positions >= starts[:, None], removed[:, None], 0)
-        bodies = np.take_along_axis(bodies, np.minimum(source, max_length - 1), axis=1)
+        bodies = blocks.body_token_ids[np.minimum(bounds[rows, None] + source, bounds[-1] - 1)]
         title_bounds = np.asarray(blocks.title_bounds)
         title_lengths = np.minimum(title_bounds[rows + 1] - title_bounds[rows], max_length - 3)
         heads = np.zeros((len(rows), max_length + 2), np.int32)
         heads[:, 0] = self._tokenizer.cls_id
         heads[:, 1:-1] = blocks.padded_titles(rows, max_length)
         heads[np.arange(len(rows)), title_lengths + 1] = self._tokenizer.sep_id
-        left = np.maximum(lengths - removed, 0)
+        left = bounds[rows + 1] - bounds[rows] - removed
         body_lengths = np.minimum(left, max_length - 3 - title_lengths)
         return join(heads, title_lengths + 2, bodies, body_lengths, self._tokenizer, max_length)

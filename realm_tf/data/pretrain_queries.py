@@ -30,7 +30,8 @@ class PretrainQueries:
     """Draws query batches from a block store and its salient spans.
 
     A batch is a function of (seed, step), so that a run that resumes sees what an undisturbed one would have seen.
-    Spans are drawn uniformly; the sentence around a span becomes x, cut to `query_length` around the span.
+    Spans are drawn uniformly; the sentence around a span becomes x, cut to `query_length` around the span. Spans of more
+    than `max_masks` pieces, or wider than a query, are left out: what was not masked would give the rest away.
 
     Raises `UserError` if there are no salient spans to mask.
     """
@@ -38,13 +39,16 @@ class PretrainQueries:
     def __init__(self, blocks, spans, tokenizer, query_length, max_masks, batch_size, seed):
         self._blocks, self._tokenizer = blocks, tokenizer
         self._query_length, self._max_masks, self._batch_size, self._seed = query_length, max_masks, batch_size, seed
-        bounds = spans.span_bounds
-        span_blocks = np.repeat(np.arange(len(spans)), np.diff(bounds))
-        held_out = _held_out(np.asarray(blocks.documents))[span_blocks]
-        if not len(span_blocks) or held_out.all():
+        span_blocks = np.repeat(np.arange(len(spans)), np.diff(spans.span_bounds))
+        widths = np.diff(spans.flat_spans, axis=1)[:, 0]
+        usable = np.flatnonzero(widths <= min(max_masks, query_length - 2))
+        if not len(usable):
             raise UserError("the corpus has no salient spans to mask: check that its names are capitalised")
+        held_out = _held_out(np.asarray(blocks.documents))[span_blocks[usable]]
+        if held_out.all():
+            held_out[:] = False  # a corpus of one document, say: there is nothing else to train on
         self._spans, self._sentences, self._span_blocks = spans.flat_spans, spans.flat_sentences, span_blocks
-        self._train, self._eval = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        self._train, self._eval = usable[~held_out], usable[held_out]
 
     def batch(self, step):
         """The training batch of a step (counted from 0)."""
@@ -52,12 +56,15 @@ class PretrainQueries:
         return self._build(rng.choice(self._train, self._batch_size), rng)
 
     def held_out(self, batches):
-        """Fixed batches from documents that training never masks; fewer if the corpus is small."""
+        """Fixed batches from documents that training never masks; fewer if the corpus is small, but always one.
+
+        That one repeats spans if there are less than a batch of them. In a corpus so small that the hash holds out no
+        document at all, training's spans stand in.
+        """
         rng = np.random.default_rng([self._seed, 2])
-        pool = self._eval if len(self._eval) >= self._batch_size else self._train
-        chosen = rng.permutation(pool)[: batches * self._batch_size]
-        whole = len(chosen) // self._batch_size * self._batch_size
-        return [self._build(part, rng) for part in chosen[:whole].reshape(-1, self._batch_size)]
+        chosen = rng.permutation(self._eval if len(self._eval) else self._train)[: batches * self._batch_size]
+        whole = max(1, len(chosen) // self._batch_size) * self._batch_size
+        return [self._build(part, rng) for part in np.resize(chosen, whole).reshape(-1, self._batch_size)]
 
     def _build(self, chosen, rng):
         span_blocks = self._span_blocks[chosen]
@@ -72,9 +79,7 @@ class PretrainQueries:
         lengths_B = np.minimum(ends_B - window_B, room)
         body_start_B = np.asarray(self._blocks.body_bounds)[span_blocks]
         flat_starts = body_start_B + window_B
-        ids_BQ = gather_ranges(
-            self._blocks.body_token_ids, flat_starts, flat_starts + lengths_B, room
-        )
+        ids_BQ = gather_ranges(self._blocks.body_token_ids, flat_starts, flat_starts + lengths_B, room)
         return self._mask(ids_BQ, lengths_B, span_BS - window_B[:, None], span_blocks)
 
     def _mask(self, ids_BQ, lengths_B, span_BS, span_blocks):

@@ -23,8 +23,17 @@ def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths):
     block_ids, block_segments = block_inputs(blocks, padded, tokenizer, lengths.block)
     query_width = -(-int(queries.lengths.max()) // BUCKET) * BUCKET
     query_ids = queries.query_ids[:, :query_width]
-    joint_ids, joint_segments = joint_inputs(query_ids, queries.lengths, blocks, rows_BK, tokenizer, lengths.joint)
+    # The null document is read at its own length: beside blocks it would be padding for the most part.
+    null_last = bool((candidates_BK[:, -1] == NULL).all())
+    read_BK = rows_BK[:, :-1] if null_last and rows_BK.shape[1] > 1 else rows_BK
+    joint_ids, joint_segments = joint_inputs(query_ids, queries.lengths, blocks, read_BK, tokenizer, lengths.joint)
+    null = {}
+    if read_BK is not rows_BK:
+        names = ("null_ids", "null_segments")
+        arrays = joint_inputs(query_ids, queries.lengths, blocks, rows_BK[:, -1:], tokenizer, lengths.joint)
+        null = dict(zip(names, arrays, strict=True))
     return {
+        **null,
         "query_ids": query_ids,
         "block_ids": block_ids,
         "block_segments": block_segments,

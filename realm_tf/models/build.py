@@ -5,7 +5,8 @@ import os
 import keras
 import numpy as np
 
-from realm_tf import artifacts, config as config_lib
+from realm_tf import artifacts
+from realm_tf import config as config_lib
 from realm_tf.models import encoder, weights
 from realm_tf.models.masked_lm import MaskedLanguageModel
 from realm_tf.models.retriever import Retriever
@@ -69,7 +70,9 @@ def load_retriever(path, retriever=None):
     manifest = artifacts.manifest(path)
     encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
     tokenizer = load_tokenizer(encoder_config)
-    artifacts.require_same("vocabulary", **{str(path): manifest, str(tokenizer.path): {"vocabulary": tokenizer.fingerprint}})
+    artifacts.require_same(
+        "vocabulary", **{str(path): manifest, str(tokenizer.path): {"vocabulary": tokenizer.fingerprint}}
+    )
     retriever = retriever or build_retriever(encoder_config, tokenizer.vocabulary_size)
     weights.load(os.path.join(path, WEIGHTS), retriever.parts())
     return retriever

@@ -18,8 +18,10 @@ class Realm(keras.Model):
       block_ids [U, L]        the batch's distinct candidate blocks, `[CLS] title [SEP] body [SEP]`
       block_segments [U, L]
       slots [B, K]            row of `block_ids` of each candidate
-      joint_ids [B * K, J]    `[CLS] x [SEP] body [SEP]`
-      joint_segments [B * K, J]
+      joint_ids [B * R, J]    `[CLS] x [SEP] body [SEP]` of the first R slots
+      joint_segments [B * R, J]
+      null_ids [B, Q + 1]     `[CLS] x [SEP] [SEP]` of the last slot, where that is the null document (R = K - 1): it is
+      null_segments [B, Q + 1]  read at its own, short length; without a null document both are absent and R = K
       mask_positions [B, M]   positions in the query, the same in the joint input
       mask_targets [B, M]
       mask_weights [B, M]     float32, 1 at real masks
@@ -55,14 +57,21 @@ class Realm(keras.Model):
 
     def read(self, batch, training=False):
         """log p(y_j | z, x) of the gold pieces, [B, K, M]."""
-        shape = ops.shape(batch["slots"])
+        gold_BKM = self._read(batch["joint_ids"], batch["joint_segments"], batch, training)
+        if "null_ids" not in batch:
+            return gold_BKM
+        null_B1M = self._read(batch["null_ids"], batch["null_segments"], batch, training)
+        return ops.concatenate([gold_BKM, null_B1M], axis=1)
+
+    def _read(self, token_ids, segment_ids, batch, training):
         positions_BM, targets_BM = batch["mask_positions"], batch["mask_targets"]
-        num_masks = ops.shape(positions_BM)[1]
-        repeat = lambda x_BM: ops.reshape(  # noqa: E731
-            ops.broadcast_to(ops.expand_dims(x_BM, 1), (shape[0], shape[1], num_masks)), (-1, num_masks)
-        )
-        logits_RMV = self.reader(
-            batch["joint_ids"], batch["joint_segments"], repeat(positions_BM), training=training
-        )
+        size, num_masks = ops.shape(positions_BM)
+        num_read = ops.shape(token_ids)[0] // size
+
+        def repeat(values_BM):
+            expanded = ops.broadcast_to(ops.expand_dims(values_BM, 1), (size, num_read, num_masks))
+            return ops.reshape(expanded, (-1, num_masks))
+
+        logits_RMV = self.reader(token_ids, segment_ids, repeat(positions_BM), training=training)
         gold_RM = losses.gold_log_probs(logits_RMV, repeat(targets_BM))
-        return ops.reshape(gold_RM, (shape[0], shape[1], num_masks))
+        return ops.reshape(gold_RM, (size, num_read, num_masks))

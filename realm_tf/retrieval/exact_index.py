@@ -15,7 +15,7 @@ class ExactIndex:
         return len(self._embeddings)
 
     def search(self, queries_BD, k):
-        """See `Index.search`. Ties are broken by the lower row."""
+        """See `Index.search`. Rows of equal score come by number; which of those at the k-th score is open."""
         k = min(k, len(self._embeddings))
         best_scores = np.zeros((len(queries_BD), 0), np.float32)
         best_rows = np.zeros((len(queries_BD), 0), np.int64)

@@ -53,7 +53,9 @@ class Bundle:
     def __init__(self, export_dir):
         found = artifacts.newest(export_dir)
         if not found:
-            raise UserError(f"{export_dir} holds no exported version: run python -m realm_tf.export --workdir=... first")
+            raise UserError(
+                f"{export_dir} holds no exported version: run python -m realm_tf.export --workdir=... first"
+            )
         self.path = found[1]
         context = RunContext(self.path)
         self._context = context

@@ -14,7 +14,7 @@ from realm_tf.serving.answerer import Answerer
 from realm_tf.training import loop
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.qa_batches import QABatches
-from realm_tf.training.refresher import Refresher, make_query_fn
+from realm_tf.training.refresher import make_query_fn
 
 SYSTEMS = ("realm", "orqa")
 
@@ -80,13 +80,9 @@ def _start(context, system):
     config = context.config
     reader = build.build_span_reader(config.encoder, config.finetune, context.tokenizer.vocabulary_size)
     if system == "orqa":
-        embedder = context.path("embedder", "step_0")
-        index_path = context.path("orqa", "index", "step_0")
-        if not artifacts.is_complete(index_path):
-            refresher = Refresher(context.workdir, config.index.kind)
-            refresher._index_path = context.path("orqa", "index")
-            refresher.refresh_once(0, embedder)
-        return index_path, build.load_retriever(embedder), reader
+        index_path = context.path("index", "step_0")
+        artifacts.manifest(index_path)
+        return index_path, build.load_retriever(os.path.join(index_path, "embedder")), reader
     found = artifacts.newest(context.path("index"))
     if not found:
         raise UserError(f"{context.workdir} has no index: run pretrain (or warm_start and refresh) first")
@@ -131,10 +127,6 @@ def load_finetuned(context, system="realm"):
     artifacts.require_same("corpus_fingerprint", **{path: manifest, "the blocks": context.blocks.manifest})
     index_path = context.path(manifest["index"])
     retriever = build.build_retriever(context.config.encoder, context.tokenizer.vocabulary_size)
-    reader = build.build_span_reader(
-        context.config.encoder, context.config.finetune, context.tokenizer.vocabulary_size
-    )
-    weights.load(
-        os.path.join(path, build.WEIGHTS), {"query_embedder": retriever.query_embedder, "span_reader": reader}
-    )
+    reader = build.build_span_reader(context.config.encoder, context.config.finetune, context.tokenizer.vocabulary_size)
+    weights.load(os.path.join(path, build.WEIGHTS), {"query_embedder": retriever.query_embedder, "span_reader": reader})
     return OpenQA(retriever, reader), index_path

@@ -74,7 +74,15 @@ def train(task):
 
 
 def _shown(line):
-    names = ("loss", "accuracy", "retrieval_utility", "zero_shot_recall_at_1", "span_accuracy", "dev_exact_match", "lag_steps")
+    names = (
+        "loss",
+        "accuracy",
+        "retrieval_utility",
+        "zero_shot_recall_at_1",
+        "span_accuracy",
+        "dev_exact_match",
+        "lag_steps",
+    )
     return {name: line[name] for name in names if name in line}
 
 

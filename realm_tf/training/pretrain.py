@@ -10,12 +10,14 @@ import tensorflow as tf
 from realm_tf import artifacts
 from realm_tf.data.pretrain_queries import PretrainQueries
 from realm_tf.data.realm_batch import realm_batch
-from realm_tf.models import build
+from realm_tf.models import build, weights
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
 from realm_tf.retrieval import candidates
 from realm_tf.training import loop, zero_shot
+from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.optimizer import BertAdamW
+from realm_tf.training.reading_lessons import train_reader
 from realm_tf.training.refresher import Refresher, SearchableIndex
 
 DONE = "done.json"
@@ -44,9 +46,7 @@ class Pretraining:
         self.refresher = Refresher(context.workdir, self.config.index.kind, self.config.index.keep)
         if not artifacts.newest(self.index_dir):
             self.refresher.refresh_once(0, os.path.join(self.embedder_dir, "step_0"))
-        self.index = SearchableIndex(
-            artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"]
-        )
+        self.index = SearchableIndex(artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"])
         self.swaps = 0
         self._eval_step = tf.function(lambda batch: self.model(batch, training=False)[1], reduce_retracing=True)
 
@@ -56,7 +56,10 @@ class Pretraining:
         """Tensors of a step and the figures of the index that served it."""
         self._swap_if_newer()
         queries = self.queries.batch(step)
-        return self._tensors(queries), {"lag_steps": float(step - self.index.step), "index_step": float(self.index.step)}
+        return self._tensors(queries), {
+            "lag_steps": float(step - self.index.step),
+            "index_step": float(self.index.step),
+        }
 
     def _tensors(self, queries):
         settings = self.config.pretrain
@@ -83,13 +86,13 @@ class Pretraining:
             return None
         path = os.path.join(self.embedder_dir, f"step_{step}")
         build.publish_retriever(path, self.model.retriever, self.config, self.context.tokenizer, step=step)
-        _prune_but_first(self.embedder_dir, KEEP_EMBEDDERS)
+        artifacts.prune(self.embedder_dir, KEEP_EMBEDDERS, keep_first=True)
         if self.refresh == "inline" and not last:
             self.refresher.refresh_once(step, path)
         return None
 
     def evaluate(self, step):
-        """Held-out utility with the index of now, and zero-shot recall of the embedder of now."""
+        """Held-out utility and zero-shot recall, both with the index of now."""
         settings = self.config.pretrain
         if step % settings.eval_steps and step not in (1, settings.steps):
             return None
@@ -99,7 +102,7 @@ class Pretraining:
             for name, value in self._eval_step(self._tensors(queries)).items():
                 sums[name] = sums.get(name, 0.0) + float(value) / len(batches)
         figures = {f"held_out_{name}": value for name, value in sums.items()}
-        recall = zero_shot.recall(self.context, self.model.retriever, quiet=True)
+        recall = zero_shot.recall_of_index(self.context, self.index)
         if recall:
             figures["zero_shot_recall_at_1"] = recall["recall_at_1"]
             figures["zero_shot_mrr"] = recall["mrr"]
@@ -139,7 +142,7 @@ class Pretraining:
         done = os.path.join(self.embedder_dir, DONE)
         if os.path.exists(done):
             os.remove(done)
-        log = open(self.context.path("refresh.log"), "a")  # noqa: SIM115 (lives as long as the process)
+        log = open(self.context.path("refresh.log"), "a")
         command = [sys.executable, "-m", "realm_tf.refresh", f"--workdir={self.context.workdir}"]
         say(f"refresher: {' '.join(command[1:])} (its words are in {log.name})")
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -154,10 +157,11 @@ def pretrain(context, refresh=None):
 
     Returns: {"lines", "refreshes", "max_lag_steps", "mean_lag_steps"}.
     """
+    if context.config.pretrain.candidates == "context":
+        train_reader(context)
+        return {"lines": [], "refreshes": 0, "max_lag_steps": 0.0, "mean_lag_steps": 0.0}
     run = Pretraining(context, refresh or context.config.pretrain.refresh)
     run.run()
-    from realm_tf.training.metric_log import read_metrics
-
     lines = read_metrics(context.path("pretrain"))
     final = run.config.pretrain.steps
     path = os.path.join(run.embedder_dir, f"step_{final}")
@@ -175,16 +179,5 @@ def pretrain(context, refresh=None):
 
 
 def _publish_reader(context, reader):
-    from realm_tf.models import weights
-
-    with artifacts.publish(
-        context.path("reader"), kind="reader", vocabulary=context.tokenizer.fingerprint
-    ) as (tmp, _):
+    with artifacts.publish(context.path("reader"), kind="reader", vocabulary=context.tokenizer.fingerprint) as (tmp, _):
         weights.save(os.path.join(tmp, build.WEIGHTS), {"reader": reader})
-
-
-def _prune_but_first(parent, keep):
-    """Keeps step_0, which the stages without pre-training start from, and the newest `keep`."""
-    found = [item for item in artifacts.versions(parent) if item[0] > 0]
-    if len(found) > keep:
-        artifacts.remove(found[0][1])

@@ -10,6 +10,7 @@ import time
 import tensorflow as tf
 
 from realm_tf import artifacts
+from realm_tf import config as config_lib
 from realm_tf.data.blocks import BlockStore
 from realm_tf.models import build
 from realm_tf.retrieval import embedding, index
@@ -27,41 +28,64 @@ class Refresher:
         self._blocks_path, self._embedder_path, self._index_path = paths(workdir)
         self._kind, self._keep = kind, keep
         self._blocks = BlockStore(self._blocks_path)
-        self._retriever = None
+        self._retriever = self._embed_fn = None
 
     def refresh_once(self, step, embedder):
         """Embeds all blocks with the embedder at that path and publishes index/step_N. Returns its path."""
         started = time.time()
         manifest = artifacts.manifest(embedder)
         artifacts.require_same("vocabulary", **{self._blocks_path: self._blocks.manifest, str(embedder): manifest})
-        self._retriever = build.load_retriever(embedder, self._retriever)
-        tokenizer = build.load_tokenizer(build.config_lib.from_dict(manifest["encoder"], build.config_lib.EncoderConfig))
+        if self._retriever is None:
+            self._retriever = build.load_retriever(embedder)
+            self._embed_fn = make_embed_fn(self._retriever)  # traced once, not once a refresh
+        else:
+            build.load_retriever(embedder, self._retriever)
+        encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
+        tokenizer = build.load_tokenizer(encoder_config)
         embeddings = embedding.embed_blocks(
-            make_embed_fn(self._retriever),
+            self._embed_fn,
             self._blocks,
             tokenizer,
             manifest["lengths"]["block"],
             title=f"embedding blocks with step {step}",
         )
         path = os.path.join(self._index_path, f"step_{step}")
-        with artifacts.publish(
-            path,
-            kind=self._kind,
-            step=step,
-            blocks=len(embeddings),
-            dim=int(embeddings.shape[1]),
-            corpus_fingerprint=self._blocks.manifest["corpus_fingerprint"],
-            vocabulary=manifest["vocabulary"],
-            embedder_created=manifest["created"],
-        ) as (tmp, facts):
-            index.build(embeddings, self._kind, tmp)
-            # The index carries the embedder that made it: a search never mixes two steps.
-            tf.io.gfile.makedirs(os.path.join(tmp, "embedder"))
-            for name in tf.io.gfile.listdir(embedder):
-                tf.io.gfile.copy(os.path.join(embedder, name), os.path.join(tmp, "embedder", name))
-            facts["seconds"] = round(time.time() - started, 2)
-        artifacts.prune(self._index_path, self._keep)
+        publish_index(path, embeddings, self._kind, step, self._blocks, embedder, started)
+        artifacts.prune(self._index_path, self._keep, keep_first=True)
         return path
+
+
+def publish_index(path, embeddings, kind, step, blocks, embedder, started):
+    """Publishes an index version.
+
+    Args:
+      path: the directory to publish, `.../step_N`.
+      embeddings: float32 [N, D] of all blocks.
+      kind: "exact" or "scann".
+      step: int, the training step of the embedder.
+      blocks: `BlockStore`.
+      embedder: path of the published embedder that made the embeddings.
+      started: `time.time()` at which the work on this version began.
+
+    Raises: `UserError` if an embedding is not finite; nothing is published then.
+    """
+    manifest = artifacts.manifest(embedder)
+    with artifacts.publish(
+        path,
+        kind=kind,
+        step=step,
+        blocks=len(embeddings),
+        dim=int(embeddings.shape[1]),
+        corpus_fingerprint=blocks.manifest["corpus_fingerprint"],
+        vocabulary=manifest["vocabulary"],
+        embedder_created=manifest["created"],
+    ) as (tmp, facts):
+        index.build(embeddings, kind, tmp)
+        # The index carries the embedder that made it: a search never mixes two steps.
+        tf.io.gfile.makedirs(os.path.join(tmp, "embedder"))
+        for name in tf.io.gfile.listdir(embedder):
+            tf.io.gfile.copy(os.path.join(embedder, name), os.path.join(tmp, "embedder", name))
+        facts["seconds"] = round(time.time() - started, 2)
 
 
 def make_embed_fn(retriever):
@@ -96,11 +120,11 @@ class SearchableIndex:
         self.index = index.load(path)
         self.path = path
         self.retriever = build.load_retriever(os.path.join(path, "embedder"), retriever)
-        self._query_fn = make_query_fn(self.retriever)
+        self.query_fn = make_query_fn(self.retriever)
 
     def search(self, query_ids, k):
         """query_ids int32 [B, Q] to (rows int64 [B, k], scores float32 [B, k])."""
-        return self.index.search(self._query_fn(query_ids), k)
+        return self.index.search(self.query_fn(query_ids), k)
 
     def swap(self, path):
         """Becomes the version at `path`, keeping the compiled embedder."""

@@ -35,7 +35,11 @@ def summarize(context):
     """The end table as a dictionary: see docs/results.md for the meaning of each figure. Rates are fractions of 1."""
     results = {stage.name: _marker(context, stage.name) for stage in stages.STAGES}
     pretraining = results["pretrain"].get("result") or {}
-    utilities = [line["held_out_retrieval_utility"] for line in _lines(context, "pretrain") if "held_out_retrieval_utility" in line]
+    utilities = [
+        line["held_out_retrieval_utility"]
+        for line in _lines(context, "pretrain")
+        if "held_out_retrieval_utility" in line
+    ]
     evaluated = results["evaluate"].get("result") or {}
     blocks = context.blocks.manifest
     return {

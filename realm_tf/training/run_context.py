@@ -4,7 +4,8 @@ import functools
 import hashlib
 import os
 
-from realm_tf import artifacts, config as config_lib
+from realm_tf import artifacts
+from realm_tf import config as config_lib
 from realm_tf.data.answers import make_matchers
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.questions import read_questions

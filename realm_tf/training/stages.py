@@ -1,22 +1,25 @@
 """The stages of a run: what each makes, whether it is complete, and what follows from redoing one."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 
 from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
+from realm_tf.models import build
 from realm_tf.progress import say
 from realm_tf.training.run_context import CONFIG, RunContext
+from realm_tf.training.stage_clock import stage_clock
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage. outputs: paths below the working directory, removed when the stage is redone."""
+    """One stage. outputs: paths below the working directory, removed when it is redone; the first is always made."""
 
     name: str
     run: Callable
@@ -82,15 +85,15 @@ def _pretrain(context):
 
 
 def _zero_shot(context):
-    from realm_tf.models import build
     from realm_tf.training import zero_shot
+    from realm_tf.training.refresher import SearchableIndex
 
-    paths = {
-        "start": context.path("warm_start", "start"),
-        "ict": context.path("embedder", "step_0"),
-        "realm": artifacts.newest(context.path("embedder"))[1],
+    fingerprint = context.blocks.manifest["corpus_fingerprint"]
+    versions = {"ict": context.path("index", "step_0"), "realm": artifacts.newest(context.path("index"))[1]}
+    start = build.load_retriever(context.path("warm_start", "start"))
+    return {"start": zero_shot.recall(context, start)} | {
+        name: zero_shot.recall_of_index(context, SearchableIndex(path, fingerprint)) for name, path in versions.items()
     }
-    return {name: zero_shot.recall(context, build.load_retriever(path)) for name, path in paths.items()}
 
 
 def _finetune(system):
@@ -136,12 +139,33 @@ STAGES = (
     Stage("pretrain", _pretrain, ("pretrain", "reader", "index", "refresh.log")),
     Stage("zero_shot", _zero_shot, ()),
     Stage("finetune_realm", _finetune("realm"), ("finetune/realm",)),
-    Stage("finetune_orqa", _finetune("orqa"), ("finetune/orqa", "orqa")),
+    Stage("finetune_orqa", _finetune("orqa"), ("finetune/orqa",)),
     Stage("evaluate", _evaluate, ("eval",)),
     Stage("export", _export, ("export",)),
     Stage("report", _report, ("report",)),
 )
 NEED_QUESTIONS = ("questions", "zero_shot", "finetune_realm", "finetune_orqa", "evaluate", "export")
+
+
+# The first stage that a field of the configuration concerns, by the longest prefix of its name.
+CONCERNS = {
+    "": "blocks",
+    "name": "report",
+    "seed": "warm_start",
+    "questions": "questions",
+    "encoder": "warm_start",
+    "encoder.init": "blocks",
+    "encoder.vocabulary": "blocks",
+    "lengths": "warm_start",
+    "lengths.joint": "pretrain",
+    "lengths.reader": "finetune_realm",
+    "lengths.question": "zero_shot",
+    "warm_start": "warm_start",
+    "pretrain": "pretrain",
+    "pretrain.max_masks": "queries",
+    "index": "pretrain",
+    "finetune": "finetune_realm",
+}
 
 
 def marker(workdir, stage_name):
@@ -152,29 +176,47 @@ def marker(workdir, stage_name):
 def run_pipeline(workdir, config_path, overrides, data_dir, from_stage, command):
     """Runs all stages of a configuration in `workdir`; see `realm_tf.pipeline`.
 
-    Raises `UserError` for an unknown stage, a missing configuration, or one that differs from the run's without --from.
+    Raises `UserError` for an unknown stage, a missing configuration, one that differs from the run's in what earlier
+    stages made, an input that does not exist, or a second pipeline in the same directory.
     """
     if not workdir:
         raise UserError("say where the run lives: --workdir=runs/demo")
+    names = [stage.name for stage in STAGES]
+    if from_stage and from_stage not in names:
+        raise UserError(f"--from={from_stage}: no such stage; known are {', '.join(names)}")
     stored = os.path.join(workdir, CONFIG)
-    if not config_path and not os.path.exists(stored):
+    if not config_path and (overrides or not os.path.exists(stored)):
         raise UserError("say which configuration to run: --config=configs/demo.py")
     config = config_lib.load(config_path, overrides, data_dir) if config_path else None
-    if from_stage:
-        _redo(workdir, from_stage)
-    elif config and os.path.exists(stored):
-        _require_same_config(workdir, artifacts.read_json(stored), config)
     if config:
+        if os.path.exists(stored):
+            _require_same_config(workdir, artifacts.read_json(stored), config, from_stage)
         _check_inputs(config)
-    context = RunContext(workdir, config)
-    context.store_config()
-    for stage in STAGES:
-        _run_stage(context, stage, command)
+    with _only_one(workdir):
+        if from_stage:
+            _redo(workdir, STAGES[names.index(from_stage) :])
+        context = RunContext(workdir, config)
+        context.store_config()
+        for stage in STAGES:
+            _run_stage(context, stage, command)
+
+
+@contextlib.contextmanager
+def _only_one(workdir):
+    """Holds the run's lock: two pipelines would overwrite each other. A kill releases it."""
+    os.makedirs(workdir, exist_ok=True)
+    with open(os.path.join(workdir, ".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another pipeline is at work in {workdir}: wait for it, or choose another --workdir") from error
+        yield
 
 
 def _run_stage(context, stage, command):
     path = marker(context.workdir, stage.name)
     if os.path.exists(path):
+        _require_outputs(context, stage)
         say(f"{stage.name}: complete, skipped")
         return
     if stage.name in NEED_QUESTIONS and not context.config.questions:
@@ -183,37 +225,66 @@ def _run_stage(context, stage, command):
     say(f"{stage.name} ...")
     if stage.name == "report":
         artifacts.write_json(context.path("stages", "command.json"), command)
-    started = time.time()
-    result = stage.run(context)
-    # A stage that was stopped and went on has taken both times.
-    artifacts.write_json(path, {"seconds": round(time.time() - started, 1), "result": result})
+    # Each stage draws from a fresh generator: what it makes does not depend on which stages this process ran before.
+    build.seed_everything(context.config.seed)
+    clock_path = _clock_path(context.workdir, stage)
+    with stage_clock(clock_path) as seconds:
+        result = stage.run(context)
+        _require_outputs(context, stage)
+        artifacts.write_json(path, {"seconds": seconds(), "result": result})
+    os.remove(clock_path)
 
 
-def _redo(workdir, from_stage):
-    names = [stage.name for stage in STAGES]
-    if from_stage not in names:
-        raise UserError(f"--from={from_stage}: no such stage; known are {', '.join(names)}")
-    for stage in STAGES[names.index(from_stage) :]:
-        for path in (*(os.path.join(workdir, output) for output in stage.outputs), marker(workdir, stage.name)):
+def _clock_path(workdir, stage):
+    return os.path.join(workdir, "stages", f"{stage.name}.unfinished.json")
+
+
+def _require_outputs(context, stage):
+    for output in stage.outputs[:1]:
+        if not os.path.exists(context.path(output)):
+            raise UserError(
+                f"stage {stage.name} is complete, but {context.path(output)} is missing: put it back, or redo from there "
+                f"with --from={stage.name}"
+            )
+
+
+def _redo(workdir, redone):
+    # All markers first: a kill in between leaves no stage that is called complete and has lost its output.
+    for stage in redone:
+        for path in (marker(workdir, stage.name), _clock_path(workdir, stage)):
+            if os.path.exists(path):
+                os.remove(path)
+    for stage in redone:
+        for path in (os.path.join(workdir, output) for output in stage.outputs):
             if os.path.isdir(path):
                 shutil.rmtree(path)
             elif os.path.exists(path):
                 os.remove(path)
     embedders = os.path.join(workdir, "embedder")
-    if from_stage == "pretrain" and os.path.isdir(embedders):
+    if redone[0].name == "pretrain" and os.path.isdir(embedders):
         for step, path in artifacts.versions(embedders):
             if step:
                 artifacts.remove(path)
 
 
-def _require_same_config(workdir, stored, config):
+def _require_same_config(workdir, stored, config, from_stage):
+    """Refuses a configuration that differs from the run's in what a stage made that is not redone now."""
+    names = [stage.name for stage in STAGES]
+    done = names[: names.index(from_stage)] if from_stage else names
     new = json.loads(json.dumps(config_lib.to_dict(config)))
-    differing = sorted(_differences(stored, new))
-    if differing:
+    differing = {key: _first_concerned(key) for key in sorted(_differences(stored, new))}
+    if any(stage in done for stage in differing.values()):
+        first = min(differing.values(), key=names.index)
         raise UserError(
-            f"{workdir} was made with another configuration (it differs in {', '.join(differing[:4])}): choose another "
-            "--workdir, or redo from the first stage that it concerns with --from=STAGE"
+            f"{workdir} was made with another configuration (it differs in {', '.join(list(differing)[:4])}): choose "
+            f"another --workdir, or redo what this concerns with --from={first}"
         )
+
+
+def _first_concerned(key):
+    while key not in CONCERNS:
+        key = key.rpartition(".")[0]
+    return CONCERNS[key]
 
 
 def _differences(a, b, prefix=""):

@@ -4,7 +4,7 @@ import numpy as np
 
 from realm_tf import metrics
 from realm_tf.data.inputs import query_inputs
-from realm_tf.retrieval import embedding
+from realm_tf.retrieval import embedding, index
 from realm_tf.retrieval.exact_index import ExactIndex
 from realm_tf.training.refresher import make_embed_fn, make_query_fn
 
@@ -12,24 +12,38 @@ DEPTH = 100  # ranks looked at; the mean reciprocal rank counts later ones as 0
 MAX_QUESTIONS = 2_000
 
 
-def recall(context, retriever, quiet=False, questions=None):
-    """Recall@1, 5, 20 and the mean reciprocal rank under exact search over freshly embedded blocks.
+def recall(context, retriever):
+    """Recall of a retriever, over freshly embedded blocks; see `recall_of_index`."""
+    if not all_questions(context):
+        return None
+    embeddings = embedding.embed_blocks(
+        make_embed_fn(retriever),
+        context.blocks,
+        context.tokenizer,
+        context.config.lengths.block,
+        title="embedding blocks for zero-shot recall",
+    )
+    return _recall(context, make_query_fn(retriever), embeddings)
+
+
+def recall_of_index(context, search):
+    """Recall@1, 5, 20 and the mean reciprocal rank of an index version and its own embedder, by exact search.
 
     Args:
       context: `RunContext`; all its questions are asked (none is used in training before fine-tuning), up to
         `MAX_QUESTIONS`, evenly drawn.
-      retriever: `Retriever`.
+      search: `SearchableIndex`.
 
     Returns: {"recall_at_1", "recall_at_5", "recall_at_20", "mrr", "n"}; None if the run has no questions.
     """
-    questions = questions if questions is not None else all_questions(context)
+    return _recall(context, search.query_fn, index.load_embeddings(search.path))
+
+
+def _recall(context, query_fn, embeddings):
+    questions = all_questions(context)
     if not questions:
         return None
-    embeddings = embedding.embed_blocks(
-        make_embed_fn(retriever), context.blocks, context.tokenizer, context.config.lengths.block,
-        title="" if quiet else "embedding blocks for zero-shot recall",
-    )
-    queries = embed_questions(retriever, questions, context.tokenizer, context.config.lengths.question)
+    queries = embed_questions(query_fn, questions, context.tokenizer, context.config.lengths.question)
     rows, _ = ExactIndex(embeddings).search(queries, DEPTH)
     return figures(ranks(questions, rows, context))
 
@@ -43,13 +57,12 @@ def all_questions(context):
     return questions
 
 
-def embed_questions(retriever, questions, tokenizer, max_length, batch_size=256):
+def embed_questions(query_fn, questions, tokenizer, max_length, batch_size=256):
     """float32 [len(questions), D]."""
-    embed = make_query_fn(retriever)
     parts = []
     for start in range(0, len(questions), batch_size):
         tokens = tokenizer.tokenize([q.text for q in questions[start : start + batch_size]])
-        parts.append(embed(query_inputs(tokens, tokenizer, max_length)[0]))
+        parts.append(query_fn(query_inputs(tokens, tokenizer, max_length)[0]))
     return np.concatenate(parts)
 
 

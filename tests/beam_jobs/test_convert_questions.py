@@ -45,7 +45,7 @@ def test_output_is_valid_input(tmp_path):
 
 @pytest.mark.parametrize(
     ("answers", "answer_type", "message"),
-    [("x", "string", '"answer" must be'), (["(x"], "regex", "not a valid regular expression"), ([], "regex", '"answer"')],
+    [("x", "string", '"answer" must'), (["(x"], "regex", "not a valid regular expression"), ([], "regex", '"answer"')],
 )
 def test_bad_question_names_its_place_and_publishes_nothing(tmp_path, answers, answer_type, message):
     path = write(tmp_path / "q.jsonl", ("ok?", ["x"]), ("bad?", answers))

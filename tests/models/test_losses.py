@@ -37,9 +37,7 @@ def naive_marginal(scores, gold, mask, marginal):
 def test_marginal_equals_naive_twin(marginal):
     scores, gold = RNG.normal(size=(3, 4)), -RNG.random((3, 4, 5)) * 3
     mask = np.array([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]], np.float32)
-    log_p, _ = losses.marginal_log_likelihood(
-        scores.astype("float32"), gold.astype("float32"), mask, marginal
-    )
+    log_p, _ = losses.marginal_log_likelihood(scores.astype("float32"), gold.astype("float32"), mask, marginal)
     np.testing.assert_allclose(np.array(log_p), naive_marginal(scores, gold, mask, marginal), atol=1e-5)
 
 

@@ -80,7 +80,9 @@ def test_every_parameter_but_the_readers_pooler_gets_a_gradient():
     with tf.GradientTape() as tape:
         loss, _ = model(batch, training=True)
     variables = model.trainable_variables
-    without = [v.path for v, g in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True) if g is None]
+    without = [
+        v.path for v, g in zip(variables, tape.gradient(loss, [v.value for v in variables]), strict=True) if g is None
+    ]
     assert without == ["pooled_dense/kernel", "pooled_dense/bias"]
 
 
