@@ -136,14 +136,21 @@ def _options(args):
 @contextlib.contextmanager
 def _quiet_beam(local):
     """Hides Beam's log of a local run: errors reach the caller as exceptions anyway."""
-    logger = logging.getLogger("apache_beam")
+    logger, root = logging.getLogger("apache_beam"), logging.getLogger()
     level = logger.level
     if local:
         logger.setLevel(logging.CRITICAL)
+        root.addFilter(_not_of_beam)
     try:
         yield
     finally:
         logger.setLevel(level)
+        root.removeFilter(_not_of_beam)
+
+
+def _not_of_beam(record):
+    # Beam logs some of its words without a logger of its own (RunInference: that it cannot tell its memory).
+    return f"{os.sep}apache_beam{os.sep}" not in record.pathname
 
 
 @contextlib.contextmanager

@@ -25,19 +25,21 @@ def get_config():
         # Short blocks: two or three to an article, so that there is something to choose from.
         corpus=CorpusConfig(input="embedded", max_block_length=96),
         questions=(QuestionSet("embedded", "embedded:train", "embedded:dev", "embedded:test"),),
-        encoder=EncoderConfig(dropout=0.0, pooling="mean"),
+        encoder=EncoderConfig(dropout=0.0, pooling="mean", projection_scale=0.3),
         lengths=LengthConfig(query=48, block=96, joint=144, reader=144, question=48),
         warm_start=WarmStartConfig(
-            steps=40, batch_size=32, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=10)
+            steps=60, batch_size=32, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=10)
         ),
         pretrain=PretrainConfig(
-            steps=200,
+            steps=220,
             batch_size=8,
             num_candidates=5,
-            publish_steps=25,
+            retriever_rate=0.3,
+            retriever_hold_steps=80,
+            publish_steps=20,
             eval_steps=50,
             eval_batches=8,
-            optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=20),
+            optimizer=OptimizerConfig(learning_rate=3e-5, warmup_steps=20),
         ),
         index=IndexConfig(kind="scann"),
         finetune=FinetuneConfig(

@@ -62,6 +62,9 @@ class EncoderConfig:
     share_embedders: bool = True
     # LayerNorm after the projection: 1e-12 in the published checkpoints, 1e-3 in modules trained by the released code.
     projection_epsilon: float = 1e-12
+    # Initial gamma of that LayerNorm. Relevance scores start within D * scale^2 of 0: at 1, as released, a short warm
+    # start leaves p(z|x) so sharp that pre-training flattens it by letting all embeddings fall together.
+    projection_scale: float = 1.0
     # Keras dtype policy of the device path.
     dtype: str = "mixed_bfloat16"
 
@@ -109,15 +112,16 @@ class PretrainConfig:
     # k, the null document included.
     num_candidates: int = 8
     null_candidate: bool = True
-    # Where the candidates come from: "search" (REALM), or "context" (one given candidate: see data/context_rows.py; this
-    # is how a reader such as realm-mini learns to read before there is a retriever).
+    # Where the candidates come from: "search" (REALM), or "context" (one given candidate, see data/context_rows.py: how
+    # a reader such as realm-mini learns to read before there is a retriever).
     candidates: str = "search"
-    # With "context": how often it is empty (plain masked-LM training), how often the text beside x (else the text that x
-    # is from), and the largest share of words dropped from the latter.
+    # With "context": how often it is empty (plain masked-LM training), how often the text beside x (else the text that
+    # x is from), and the largest share of words dropped from the latter.
     context_null: float = 0.25
     context_near: float = 0.4
     context_noise: float = 0.4
-    # "token": mean over masks of log sum_z p(z|x) p(y_j|z,x) (released code); "span": log sum_z p(z|x) prod_j p(y_j|z,x).
+    # "token": mean over masks of log sum_z p(z|x) p(y_j|z,x) (released code);
+    # "span": log sum_z p(z|x) prod_j p(y_j|z,x) (paper).
     marginal: str = "token"
     max_masks: int = 10
     # Masked salient spans of a sentence: one, as released.
@@ -133,6 +137,9 @@ class PretrainConfig:
     eval_batches: int = 8
     # Learning rate of the retriever's own parameters: factor on the schedule.
     retriever_rate: float = 1.0
+    # Steps for which the retriever is held: its moments gather, its parameters stay, while the reader learns to use
+    # what it is given. A reader that cannot yet does not reward a retriever, it destroys it.
+    retriever_hold_steps: int = 0
     optimizer: OptimizerConfig = OptimizerConfig()
 
 

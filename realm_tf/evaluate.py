@@ -40,8 +40,8 @@ def main(_):
     )
     if not value["answerable"]:
         raise UserError(
-            f"none of the {value['n']} questions has an answer in the top 20 blocks: do they belong to this corpus, and "
-            f"is --answer_type={ANSWER_TYPE.value} right?"
+            f"none of the {value['n']} questions has an answer in the top 20 blocks: do they belong to this corpus, "
+            f"and is --answer_type={ANSWER_TYPE.value} right?"
         )
 
 

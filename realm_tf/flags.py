@@ -1,10 +1,12 @@
 """The flags that binaries share, defined once, and the way every binary starts."""
 
 import errno
+import faulthandler
 import logging as python_logging
 import os
 import re
 import sys
+import tempfile
 import textwrap
 
 from absl import app, flags, logging
@@ -34,7 +36,7 @@ def define_config():
 
 def run(main):
     """Runs `main(argv)` as an absl binary: exit code 0 on success, 2 with one line on a user's mistake."""
-    _quiet_tensorflow()
+    _quiet_libraries()
 
     def guarded(argv):
         if argv[1:] and "--" not in sys.argv:
@@ -56,16 +58,25 @@ def run(main):
     app.run(guarded, flags_parser=_parse)
 
 
-def _quiet_tensorflow():
+def _quiet_libraries():
     """Keeps libraries' notes out of standard error, which is for progress and one-line errors. Before TF is imported.
 
-    At TensorFlow's level 3 (fatal only) there is no line about a missing GPU driver, oneDNN or XLA; what matters of its
-    errors arrives as Python exceptions. Whoever wants the lines sets TF_CPP_MIN_LOG_LEVEL.
+    Lines about a missing GPU driver, oneDNN, XLA, ScaNN's partitions and the like are written by native code, and most
+    heed no level: file descriptor 2 becomes a temporary file, and Python keeps the real standard error. What matters of
+    native errors arrives as Python exceptions; of a crash, faulthandler tells where. Whoever wants the lines sets
+    TF_CPP_MIN_LOG_LEVEL (0 for all), and nothing is hidden.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
     logging.set_verbosity(logging.WARNING)
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    logging.get_absl_handler().python_handler.stream = sys.stderr
+    faulthandler.enable(sys.stderr)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
 
 
 def _fail(message):

@@ -14,8 +14,8 @@ from realm_tf import flags
 
 WORKDIR = flags.define_workdir()
 ONCE = absl_flags.DEFINE_bool("once", False, "Refresh once from the newest embedder, then end.")
-WITH_PARENT = absl_flags.DEFINE_bool(
-    "with_parent", False, "End when the process that started this one ends, also if it was killed. Set by `pretrain`."
+PARENT = absl_flags.DEFINE_integer(
+    "parent", 0, "Process id of the trainer that started this: end when it ends, also if it was killed. 0: go on alone."
 )
 
 
@@ -25,7 +25,6 @@ def main(_):
     from realm_tf.training.refresher import Refresher, paths
     from realm_tf.training.run_context import RunContext
 
-    parent = os.getppid()
     context = RunContext(WORKDIR.value)
     _, embedder_dir, index_dir = paths(context.workdir)
     refresher = Refresher(context.workdir, context.config.index.kind, context.config.index.keep)
@@ -35,7 +34,7 @@ def main(_):
 
     def stop():
         # An orphan takes another parent: training was killed, and the run that resumes it starts its own refresher.
-        orphaned = WITH_PARENT.value and os.getppid() != parent
+        orphaned = PARENT.value and os.getppid() != PARENT.value
         return ONCE.value or orphaned or os.path.exists(done)
 
     while found := artifacts.wait_newer(embedder_dir, step, stop):

@@ -7,6 +7,8 @@ import string
 import numpy as np
 import pytest
 
+from tests import running
+
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = "the a of in and was born river city paris london king anna mozart vienna salzburg january 1756 number".split()
 CHARACTERS = string.ascii_lowercase + string.digits
@@ -58,3 +60,21 @@ def corpus(tmp_path_factory, vocabulary_path):
     split_blocks.run(str(folder / "documents.jsonl"), blocks, vocabulary_path, max_block_length=48)
     mark_salient_spans.run(blocks, queries, max_span_pieces=6)
     return Corpus(folder, BlockStore(blocks), SalientSpanStore(queries), Tokenizer(vocabulary_path))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """The working directory of one whole run of configs/tiny.py. Copy it before changing anything."""
+    workdir = tmp_path_factory.mktemp("tiny") / "run"
+    process = running.start("realm_tf.pipeline", f"--config={running.TINY}", f"--workdir={workdir}")
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    (workdir / "stdout.txt").write_text(stdout)
+    (workdir / "stderr.txt").write_text(stderr)
+    return workdir
+
+
+@pytest.fixture
+def run_verb(tmp_path):
+    """Function (module, *args) -> (exit code, standard output, standard error); see `running.run_forked`."""
+    return lambda *args: running.run_forked(tmp_path, *args)

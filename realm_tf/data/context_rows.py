@@ -1,9 +1,9 @@
 """Reading lessons: masked text with one candidate that is given, not searched. How realm-mini was trained.
 
-A reader that cannot read gives a retriever nothing to learn from. Before there is a retriever, the candidate of a masked
-text is taken from around it: nothing (the null document: plain masked-LM training), the rest of its own window ("near"),
-or its window again with words dropped ("own"), where every masked word can be found and must be copied. p(z|x) is 1, so
-the loss is REALM's with a single candidate.
+A reader that cannot read gives a retriever nothing to learn from. Before there is a retriever, the candidate of a
+masked text is taken from around it: nothing (the null document: plain masked-LM training), the rest of its own window
+("near"), or its window again with words dropped ("own"), where nearly every masked word can be found and copied.
+p(z|x) is 1, so the loss is REALM's with a single candidate.
 """
 
 import numpy as np
@@ -99,7 +99,7 @@ class ContextRows:
         return context_BW, context_B
 
     def _choose_masks(self, window_BW, flat_BW, modes_B, start_B, end_B, context_BW, rng):
-        """bool [B, W]: whole spans and whole words of x, spans first and those that the context repeats before others."""
+        """bool [B, W]: whole spans and words of x; often spans first, those that the context repeats before others."""
         width = window_BW.shape[1]
         positions = np.arange(width)[None]
         in_span, starts = self._in_span[flat_BW], self._span_start[flat_BW]

@@ -30,8 +30,8 @@ class PretrainQueries:
     """Draws query batches from a block store and its salient spans.
 
     A batch is a function of (seed, step), so that a run that resumes sees what an undisturbed one would have seen.
-    Spans are drawn uniformly; the sentence around a span becomes x, cut to `query_length` around the span. Spans of more
-    than `max_masks` pieces, or wider than a query, are left out: what was not masked would give the rest away.
+    Spans are drawn uniformly; the sentence around a span becomes x, cut to `query_length` around the span. Spans of
+    more than `max_masks` pieces, or wider than a query, are left out: what was not masked would give the rest away.
 
     Raises `UserError` if there are no salient spans to mask.
     """

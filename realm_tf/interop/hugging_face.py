@@ -39,17 +39,22 @@ def read_config(folder):
     return config
 
 
+def weights_file(folder):
+    """`folder`/model.safetensors. Raises `UserError` if it, or anything but a pickled checkpoint, is missing."""
+    path = pathlib.Path(folder) / "model.safetensors"
+    if not path.is_file():
+        pickled = sorted(p.name for pattern in ("*.bin", "*.pt") for p in path.parent.glob(pattern))
+        hint = f" ({pickled[0]} is a pickle and is not opened: save it as safetensors)" if pickled else ""
+        raise UserError(f"{folder} has no model.safetensors{hint}")
+    return path
+
+
 def read_weights(folder):
     """{name: float32 array} of `folder`/model.safetensors, names without a leading `bert.`.
 
     Raises `UserError` if the file is missing or broken, or if only a pickled checkpoint is there.
     """
-    folder = pathlib.Path(folder)
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt")]
-        hint = f" ({pickled[0]} is a pickle and is not opened: save it as safetensors)" if pickled else ""
-        raise UserError(f"{folder} has no model.safetensors{hint}")
+    path = weights_file(folder)
     try:
         with safe_open(path, "np") as file:
             names = [name for name in file.keys() if not name.endswith("position_ids")]

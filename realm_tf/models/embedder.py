@@ -16,7 +16,7 @@ class Embedder(keras.Model):
     Call: token_ids int [B, L], zero is padding; segment_ids int [B, L]. Returns float32 [B, D].
     """
 
-    def __init__(self, backbone, projection_dim, pooling="cls", epsilon=1e-12, dropout=0.1, **kwargs):
+    def __init__(self, backbone, projection_dim, pooling="cls", epsilon=1e-12, dropout=0.1, scale=1.0, **kwargs):
         super().__init__(**kwargs)
         # === Layers ===
         self.backbone = backbone
@@ -26,7 +26,12 @@ class Embedder(keras.Model):
             dtype="float32",
             name="projection",
         )
-        self.projection_norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype="float32", name="projection_norm")
+        self.projection_norm = keras.layers.LayerNormalization(
+            epsilon=epsilon,
+            gamma_initializer=keras.initializers.Constant(scale),
+            dtype="float32",
+            name="projection_norm",
+        )
         self.dropout = keras.layers.Dropout(dropout, dtype="float32")
         self.pooling = pooling
         self.projection_dim = projection_dim

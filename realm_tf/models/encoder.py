@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import pathlib
 
 import keras
@@ -50,6 +49,7 @@ def resolve(config):
 
 def _from_folder(folder, config):
     sizes = hugging_face.read_config(folder)
+    hugging_face.weights_file(folder)  # a missing one is told here, before a corpus is cut for it
     vocabulary = pathlib.Path(config.vocabulary or folder / "vocab.txt")
     if vocabulary.is_file():
         pieces = len(vocabulary.read_text(encoding="utf-8").splitlines())
@@ -154,9 +154,3 @@ def build_mlm_head(backbone, source, dtype):
     if source.load:
         hugging_face.assign_mlm_head(head, source.load())
     return head
-
-
-def describe(source):
-    """JSON description of the sizes, for manifests."""
-    value = dataclasses.asdict(dataclasses.replace(source, load=None))
-    return json.loads(json.dumps({k: v for k, v in value.items() if k not in ("load", "vocabulary_path")}))

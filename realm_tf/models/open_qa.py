@@ -1,4 +1,4 @@
-"""Fine-tuning for open-domain QA: retrieve wide, read few, one loss of two terms (REALM section 3.3, ORQA section 5)."""
+"""Fine-tuning for open-domain QA: retrieve wide, read few, a loss of two terms (REALM section 3.3, ORQA section 5)."""
 
 import keras
 from keras import ops

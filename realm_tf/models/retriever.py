@@ -24,6 +24,7 @@ class Retriever(keras.Model):
                 config.pooling,
                 config.projection_epsilon,
                 config.dropout,
+                config.projection_scale,
                 name=name,
             )
 

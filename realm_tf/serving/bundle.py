@@ -1,5 +1,6 @@
 """An export: everything that answering needs, in one numbered directory, readable without the run that made it."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -8,22 +9,26 @@ from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.data.questions import Question
 from realm_tf.errors import UserError
-from realm_tf.models import build, weights
+from realm_tf.models import build, encoder, weights
 from realm_tf.models.open_qa import OpenQA
 from realm_tf.retrieval import index as index_lib
 from realm_tf.serving.answerer import Answerer
 from realm_tf.training.qa_batches import QABatches
 from realm_tf.training.refresher import make_query_fn
-from realm_tf.training.run_context import RunContext
+from realm_tf.training.run_context import CONFIG, RunContext
+
+VOCABULARY = "vocab.txt"
 
 
 def export(context, system="realm", output=None):
     """Writes export/<version>/ with the fine-tuned system, its index, the blocks and the vocabulary; returns the path.
 
-    The version is one more than the newest.
+    The version is one more than the newest. Raises `UserError` if the system or its index is missing.
     """
     model_path = context.path("finetune", system, "model")
     manifest = artifacts.manifest(model_path)
+    index_path = context.path(manifest["index"])
+    artifacts.require_same("corpus_fingerprint", **{model_path: manifest, index_path: artifacts.manifest(index_path)})
     parent = output or context.path("export")
     newest = artifacts.newest(parent)
     path = os.path.join(parent, str(newest[0] + 1 if newest else 1))
@@ -36,12 +41,32 @@ def export(context, system="realm", output=None):
         index_step=manifest["index_step"],
     ) as (tmp, _):
         shutil.copytree(context.path("blocks"), os.path.join(tmp, "blocks"))
-        shutil.copytree(context.path(manifest["index"]), os.path.join(tmp, "index"))
+        shutil.copytree(index_path, os.path.join(tmp, "index"))
         shutil.copy(os.path.join(model_path, build.WEIGHTS), os.path.join(tmp, build.WEIGHTS))
-        shutil.copy(context.tokenizer.path, os.path.join(tmp, "vocab.txt"))
-        with open(os.path.join(tmp, "config.json"), "w", encoding="utf-8") as file:
-            json.dump(config_lib.to_dict(context.config), file, indent=2)
+        shutil.copy(context.tokenizer.path, os.path.join(tmp, VOCABULARY))
+        with open(os.path.join(tmp, CONFIG), "w", encoding="utf-8") as file:
+            json.dump(config_lib.to_dict(_self_contained(context)), file, indent=2)
     return path
+
+
+def _self_contained(context):
+    """The configuration without the initial weights, whose folder may be gone: fine-tuned ones replace them."""
+    encoder_config = context.config.encoder
+    source = encoder.resolve(encoder_config)
+    sizes = ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length")
+    return dataclasses.replace(
+        context.config,
+        encoder=dataclasses.replace(
+            encoder_config, init="random", vocabulary=VOCABULARY, **{name: getattr(source, name) for name in sizes}
+        ),
+    )
+
+
+def _open_context(path):
+    """The `RunContext` of a version, with its own vocabulary."""
+    config = config_lib.from_dict(artifacts.read_json(os.path.join(path, CONFIG)))
+    encoder_config = dataclasses.replace(config.encoder, vocabulary=os.path.join(path, VOCABULARY))
+    return RunContext(path, dataclasses.replace(config, encoder=encoder_config))
 
 
 class Bundle:
@@ -57,7 +82,7 @@ class Bundle:
                 f"{export_dir} holds no exported version: run python -m realm_tf.export --workdir=... first"
             )
         self.path = found[1]
-        context = RunContext(self.path)
+        context = _open_context(self.path)
         self._context = context
         config = context.config
         retriever = build.build_retriever(config.encoder, context.tokenizer.vocabulary_size)
@@ -93,6 +118,7 @@ class Bundle:
                     "end": answer.end,
                 }
                 for answer in answers
+                if answer.text
             ],
             "retrieved": [
                 {

@@ -9,13 +9,35 @@ from realm_tf import artifacts
 from realm_tf.errors import UserError
 from realm_tf.models import weights
 
+LOWER_RATE = (
+    "Redo the stage with a lower learning rate: --set=SECTION.optimizer.learning_rate=..., SECTION being warm_start, "
+    "pretrain or finetune"
+)
+
 
 def save(parent, step, parts, optimizer, keep=2, **facts):
-    """Publishes `parent`/step_N with the weights of `parts`, the optimizer's moments and `facts`; keeps the newest."""
+    """Publishes `parent`/step_N with the weights of `parts`, the optimizer's moments and `facts`; keeps the newest.
+
+    Raises `UserError` if a weight is not finite: what would be resumed must be good.
+    """
+    require_finite(parent, step, parts)
     slots = {name: np.asarray(slot.numpy()) for name, slot in optimizer.slots().items()}
     with artifacts.publish(os.path.join(parent, f"step_{step}"), kind="checkpoint", step=step, **facts) as (tmp, _):
         weights.save(os.path.join(tmp, "state.safetensors"), parts, slots)
     artifacts.prune(parent, keep)
+
+
+def require_finite(parent, step, parts):
+    """Raises `UserError` if a weight is not finite, telling of the newest checkpoint under `parent`."""
+    for name, variable in weights.named_variables(parts).items():
+        if not np.isfinite(variable.numpy()).all():
+            raise UserError(f"{name} is not finite at step {step}; {good_state(parent)}. {LOWER_RATE}")
+
+
+def good_state(parent):
+    """What to go on from after a failure, in words."""
+    found = artifacts.newest(parent)
+    return f"the last good state is kept in {found[1]}" if found else "no state was kept yet"
 
 
 def restore(parent, parts, optimizer):

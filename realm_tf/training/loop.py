@@ -12,6 +12,15 @@ from realm_tf.progress import Progress
 from realm_tf.training import checkpoint
 from realm_tf.training.metric_log import MetricLog
 
+SHOWN = (  # figures beside the progress bar
+    "loss",
+    "accuracy",
+    "retrieval_utility",
+    "zero_shot_recall_at_1",
+    "span_accuracy",
+    "dev_exact_match",
+    "lag_steps",
+)
 LOG_EVERY = 10  # steps whose mean makes one line of figures
 
 
@@ -40,8 +49,8 @@ class Task:
 def train(task):
     """Runs `task` from its newest checkpoint to its last step.
 
-    Returns: the figures of the first and of the last logged line.
-    Raises: `UserError` if the loss stops being finite; the last good checkpoint stays.
+    Returns: the lines of figures that this process logged; `read_metrics` has those of the runs that it resumes too.
+    Raises: `UserError` if the loss or a weight stops being finite; the last good checkpoint stays.
     """
     parent = os.path.join(task.directory, "checkpoints")
     restored = checkpoint.restore(parent, task.parts, task.optimizer)
@@ -52,10 +61,11 @@ def train(task):
     lines, sums, count = [], {}, 0
     with Progress(task.name, task.steps, unit="step", start=start) as bar:
         for step in range(start + 1, task.steps + 1):
-            batch, figures = task.batch_fn(step - 1)
+            batch, figures = _batch(task, step, parent)
             rate = task.optimizer.learning_rate(step - 1)
-            measures = {name: float(value) for name, value in step_fn(batch, tf.constant(rate, tf.float32)).items()}
-            _check_finite(task, step, measures["loss"], parent)
+            outputs = step_fn(batch, tf.constant(rate, tf.float32), tf.constant(step, tf.int64))
+            measures = {name: float(value) for name, value in outputs.items()}
+            _check_finite(task, step, measures, parent)
             for name, value in {**figures, **measures}.items():
                 sums[name] = sums.get(name, 0.0) + value
             count += 1
@@ -73,36 +83,47 @@ def train(task):
     return lines
 
 
+def _batch(task, step, parent):
+    try:
+        return task.batch_fn(step - 1)
+    except Exception:
+        # A search with queries that are not finite fails in its own ways; this is their common cause.
+        checkpoint.require_finite(parent, step - 1, task.parts)
+        raise
+
+
 def _shown(line):
-    names = (
-        "loss",
-        "accuracy",
-        "retrieval_utility",
-        "zero_shot_recall_at_1",
-        "span_accuracy",
-        "dev_exact_match",
-        "lag_steps",
-    )
-    return {name: line[name] for name in names if name in line}
+    return {name: line[name] for name in SHOWN if name in line}
 
 
-def _check_finite(task, step, loss, parent):
-    if not math.isfinite(loss):
-        raise UserError(
-            f"{task.name}: the loss became {loss} at step {step}; the last good state is kept in {parent}. "
-            "Lower the learning rate (--set=<stage>.optimizer.learning_rate=...) and run the same command again"
-        )
+def _check_finite(task, step, measures, parent):
+    for name in ("loss", "gradient_norm"):
+        if not math.isfinite(measures[name]):
+            raise UserError(
+                f"{task.name}: the {name.replace('_', ' ')} became {measures[name]} at step {step}; "
+                f"{checkpoint.good_state(parent)}. {checkpoint.LOWER_RATE}"
+            )
 
 
 def _make_step(task):
     variables = task.optimizer.variables
+    seeds = _seed_states(task.parts)
 
     @tf.function(reduce_retracing=True)
-    def step(batch, learning_rate):
+    def step(batch, learning_rate, number):
+        # Dropout is a function of the step too: a run that resumes draws the masks that an undisturbed one draws.
+        for i, state in enumerate(seeds):
+            state.value.assign(tf.stack([tf.constant(i + 1, state.dtype), tf.cast(number, state.dtype) * 4096]))
         with tf.GradientTape() as tape:
             loss, measures = task.loss_fn(batch)
         gradients = tape.gradient(loss, [v.value for v in variables])
-        norm = task.optimizer.apply(gradients, learning_rate)
+        norm = task.optimizer.apply(gradients, learning_rate, number)
         return {**measures, "gradient_norm": norm}
 
     return step
+
+
+def _seed_states(parts):
+    """The states of the random generators of the layers, in an order that does not change, each once."""
+    states = [v for model in parts.values() for v in model.variables if "seed_generator" in v.path]
+    return list({id(state): state for state in states}.values())

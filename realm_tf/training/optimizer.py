@@ -17,12 +17,14 @@ class BertAdamW:
       config: `OptimizerConfig`.
       steps: int, length of the schedule.
       rates: {id(variable): factor on the learning rate}; missing means 1, 0 freezes.
+      held, hold_steps: variables whose rate is 0 for the first so many steps, while their moments gather.
     """
 
-    def __init__(self, variables, config, steps, rates=None):
+    def __init__(self, variables, config, steps, rates=None, held=(), hold_steps=0):
         self.variables = [v for v in variables if (rates or {}).get(id(v), 1.0) > 0]
         self._rates = [(rates or {}).get(id(v), 1.0) for v in self.variables]
         self._config = config
+        self._held, self._hold_steps = ({id(v) for v in held} if hold_steps else set()), hold_steps
         self.warmup = config.warmup_steps or min(10_000, max(100, steps // 10))
         self.warmup = min(self.warmup, max(1, steps // 2))
         self.steps = steps
@@ -36,8 +38,13 @@ class BertAdamW:
         down = max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))
         return self._config.learning_rate * min(up, down)
 
-    def apply(self, gradients, learning_rate):
-        """One update, inside a tf.function. `gradients`: list like `variables`, None where there is none.
+    def apply(self, gradients, learning_rate, step=None):
+        """One update, inside a tf.function.
+
+        Args:
+          gradients: list like `variables`, None where there is none.
+          learning_rate: float32 scalar.
+          step: int64 scalar, counted from 1; needed where variables are held.
 
         Returns: the global norm of the gradients before the clip.
         """
@@ -47,6 +54,8 @@ class BertAdamW:
         )
         for (i, _), gradient in zip(present, clipped, strict=True):
             variable, rate = self.variables[i].value, learning_rate * self._rates[i]
+            if id(self.variables[i]) in self._held:
+                rate *= tf.cast(step > self._hold_steps, tf.float32)
             if self._decays[i]:
                 variable.assign_sub(rate * self._decays[i] * variable)
             tf.raw_ops.ResourceApplyAdam(

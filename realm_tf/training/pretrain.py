@@ -1,5 +1,6 @@
 """REALM pre-training with an index that is refreshed while it goes on (sections 3.2 to 3.4)."""
 
+import json
 import os
 import subprocess
 import sys
@@ -30,6 +31,8 @@ class Pretraining:
     def __init__(self, context, refresh):
         self.context, self.config, self.refresh = context, context.config, refresh
         settings, tokenizer = self.config.pretrain, context.tokenizer
+        self._swaps_path = context.path("pretrain", "swaps.jsonl")
+        os.makedirs(context.path("pretrain"), exist_ok=True)
         self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
         retriever = build.load_retriever(os.path.join(self.embedder_dir, "step_0"))
         reader = build.build_masked_lm(self.config.encoder, tokenizer.vocabulary_size)
@@ -44,17 +47,31 @@ class Pretraining:
             self.config.seed,
         )
         self.refresher = Refresher(context.workdir, self.config.index.kind, self.config.index.keep)
+        self._drop_newer_than_checkpoint()
         if not artifacts.newest(self.index_dir):
             self.refresher.refresh_once(0, os.path.join(self.embedder_dir, "step_0"))
         self.index = SearchableIndex(artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"])
-        self.swaps = 0
+        self._process, self._warned = None, False
         self._eval_step = tf.function(lambda batch: self.model(batch, training=False)[1], reduce_retracing=True)
+
+    def _drop_newer_than_checkpoint(self):
+        """A run that resumes makes the steps after its checkpoint anew: what they published does not count."""
+        restored = artifacts.newest(self.context.path("pretrain", "checkpoints"))
+        step = restored[0] if restored else 0
+        for parent in (self.embedder_dir, self.index_dir):
+            for version, path in artifacts.versions(parent):
+                if version > step:
+                    artifacts.remove(path)
+        kept = [line for line in self.swap_lines() if line["step"] < step]
+        if os.path.exists(self._swaps_path):
+            with open(self._swaps_path, "w") as file:
+                file.writelines(json.dumps(line) + "\n" for line in kept)
 
     # === Batches ===
 
     def batch(self, step):
         """Tensors of a step and the figures of the index that served it."""
-        self._swap_if_newer()
+        self._swap_if_newer(step)
         queries = self.queries.batch(step)
         return self._tensors(queries), {
             "lag_steps": float(step - self.index.step),
@@ -70,11 +87,28 @@ class Pretraining:
         arrays = realm_batch(queries, chosen, self.context.blocks, self.context.tokenizer, self.config.lengths)
         return {name: tf.constant(value) for name, value in arrays.items()}
 
-    def _swap_if_newer(self):
+    def _swap_if_newer(self, step):
+        """At a batch boundary, the newest index takes the place of the one in use; each swap makes a line of a log."""
         found = artifacts.newest(self.index_dir)
         if found and found[0] > self.index.step:
+            line = {"step": step, "index_step": found[0], "lag_before": step - self.index.step}
             self.index.swap(found[1])
-            self.swaps += 1
+            with open(self._swaps_path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+        self._warn_if_refresher_died()
+
+    def _warn_if_refresher_died(self):
+        if self._process and self._process.poll() not in (None, 0) and not self._warned:
+            self._warned = True
+            say(f"warning: the refresher ended with code {self._process.returncode}; its words are in refresh.log. "
+                "Training goes on with the index it has")  # fmt: skip
+
+    def swap_lines(self):
+        """The swaps so far: [{"step", "index_step", "lag_before"}]."""
+        if not os.path.exists(self._swaps_path):
+            return []
+        with open(self._swaps_path) as file:
+            return [json.loads(line) for line in file]
 
     # === Hooks ===
 
@@ -82,7 +116,8 @@ class Pretraining:
         """Every `publish_steps`, and at the end: the embedder of now, for the refresher; inline refresh follows."""
         settings = self.config.pretrain
         last = step == settings.steps
-        if step % settings.publish_steps and not last:
+        due = step % settings.publish_steps == 0 and step > settings.retriever_hold_steps
+        if not due and not last:
             return None
         path = os.path.join(self.embedder_dir, f"step_{step}")
         build.publish_retriever(path, self.model.retriever, self.config, self.context.tokenizer, step=step)
@@ -113,7 +148,7 @@ class Pretraining:
     def run(self):
         """Trains, with the refresher beside it where refresh is "background". Returns the logged lines."""
         settings = self.config.pretrain
-        retriever_variables = {id(v): settings.retriever_rate for v in self.model.retriever.trainable_variables}
+        retriever = self.model.retriever.trainable_variables
         task = loop.Task(
             name="pre-training",
             directory=self.context.path("pretrain"),
@@ -121,18 +156,24 @@ class Pretraining:
             loss_fn=lambda batch: self.model(batch, training=True),
             batch_fn=self.batch,
             optimizer=BertAdamW(
-                self.model.trainable_variables, settings.optimizer, settings.steps, retriever_variables
+                self.model.trainable_variables,
+                settings.optimizer,
+                settings.steps,
+                rates={id(v): settings.retriever_rate for v in retriever},
+                held=retriever,
+                hold_steps=settings.retriever_hold_steps,
             ),
+            checkpoint_steps=settings.publish_steps,
             steps=settings.steps,
             hooks=(self.publish, self.evaluate),
         )
-        process = self._start_refresher() if self.refresh == "background" else None
+        self._process = self._start_refresher() if self.refresh == "background" else None
         try:
             lines = loop.train(task)
         finally:
             artifacts.write_json(os.path.join(self.embedder_dir, DONE), {"finished": artifacts.now()})
-            if process:
-                process.wait()
+            if self._process:
+                self._process.wait()
         return lines
 
     def _parts(self):
@@ -143,7 +184,13 @@ class Pretraining:
         if os.path.exists(done):
             os.remove(done)
         log = open(self.context.path("refresh.log"), "a")
-        command = [sys.executable, "-m", "realm_tf.refresh", f"--workdir={self.context.workdir}"]
+        command = [
+            sys.executable,
+            "-m",
+            "realm_tf.refresh",
+            f"--workdir={self.context.workdir}",
+            f"--parent={os.getpid()}",
+        ]
         say(f"refresher: {' '.join(command[1:])} (its words are in {log.name})")
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
@@ -168,12 +215,13 @@ def pretrain(context, refresh=None):
     if not artifacts.is_complete(os.path.join(run.index_dir, f"step_{final}")):
         run.refresher.refresh_once(final, path)
     _publish_reader(context, run.model.reader)
+    swaps = run.swap_lines()
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
-    index_steps = [line["index_step"] for line in lines if "index_step" in line]
+    last_lag = final - 1 - run.index.step
     return {
         "lines": lines,
-        "refreshes": len(set(np.ceil(index_steps)) - {0.0}) if index_steps else 0,
-        "max_lag_steps": max(lags, default=0.0),
+        "refreshes": len(swaps),
+        "max_lag_steps": max([line["lag_before"] for line in swaps] + [last_lag]),
         "mean_lag_steps": float(np.mean(lags)) if lags else 0.0,
     }
 

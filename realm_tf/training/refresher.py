@@ -91,7 +91,9 @@ def publish_index(path, embeddings, kind, step, blocks, embedder, started):
 def make_embed_fn(retriever):
     """(token_ids, segment_ids) -> numpy block embeddings, compiled once for all shapes."""
 
-    @tf.function(reduce_retracing=True)
+    ids = tf.TensorSpec([None, None], tf.int32)
+
+    @tf.function(input_signature=[ids, ids])
     def embed(token_ids, segment_ids):
         return retriever.embed_blocks(token_ids, segment_ids, training=False)
 
@@ -101,7 +103,7 @@ def make_embed_fn(retriever):
 def make_query_fn(retriever):
     """token_ids int32 [B, Q] -> numpy query embeddings [B, D]."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def embed(token_ids):
         return retriever.embed_queries(token_ids, training=False)
 

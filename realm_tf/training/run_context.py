@@ -34,7 +34,10 @@ class RunContext:
         if config is None:
             if not os.path.exists(self._config_path):
                 raise UserError(f"{self.workdir} holds no run yet (no {CONFIG}): give --config=configs/demo.py")
-            config = config_lib.from_dict(artifacts.read_json(self._config_path))
+            try:
+                config = config_lib.from_dict(artifacts.read_json(self._config_path))
+            except UserError as error:
+                raise UserError(f"{self._config_path}: {error}") from error
         self.config = config
         self._matchers = {}
         build.seed_everything(config.seed)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.models import build
 from realm_tf.progress import say
+from realm_tf.training import config_changes
 from realm_tf.training.run_context import CONFIG, RunContext
 from realm_tf.training.stage_clock import stage_clock
 
@@ -109,6 +109,7 @@ def _evaluate(context):
     from realm_tf.training.evaluation import evaluate
 
     result = {}
+    os.makedirs(context.path("eval"), exist_ok=True)
     for system in ("realm", "orqa"):
         for split in ("dev", "test"):
             questions = context.questions(split)
@@ -147,27 +148,6 @@ STAGES = (
 NEED_QUESTIONS = ("questions", "zero_shot", "finetune_realm", "finetune_orqa", "evaluate", "export")
 
 
-# The first stage that a field of the configuration concerns, by the longest prefix of its name.
-CONCERNS = {
-    "": "blocks",
-    "name": "report",
-    "seed": "warm_start",
-    "questions": "questions",
-    "encoder": "warm_start",
-    "encoder.init": "blocks",
-    "encoder.vocabulary": "blocks",
-    "lengths": "warm_start",
-    "lengths.joint": "pretrain",
-    "lengths.reader": "finetune_realm",
-    "lengths.question": "zero_shot",
-    "warm_start": "warm_start",
-    "pretrain": "pretrain",
-    "pretrain.max_masks": "queries",
-    "index": "pretrain",
-    "finetune": "finetune_realm",
-}
-
-
 def marker(workdir, stage_name):
     """The file that says a stage is complete: {"seconds", "result"}."""
     return os.path.join(workdir, "stages", f"{stage_name}.json")
@@ -190,7 +170,7 @@ def run_pipeline(workdir, config_path, overrides, data_dir, from_stage, command)
     config = config_lib.load(config_path, overrides, data_dir) if config_path else None
     if config:
         if os.path.exists(stored):
-            _require_same_config(workdir, artifacts.read_json(stored), config, from_stage)
+            config_changes.refuse(workdir, artifacts.read_json(stored), config_lib.to_dict(config), names, from_stage)
         _check_inputs(config)
     with _only_one(workdir):
         if from_stage:
@@ -209,7 +189,8 @@ def _only_one(workdir):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"another pipeline is at work in {workdir}: wait for it, or choose another --workdir") from error
+            message = f"another pipeline is at work in {workdir}: wait for it, or choose another --workdir"
+            raise UserError(message) from error
         yield
 
 
@@ -243,8 +224,8 @@ def _require_outputs(context, stage):
     for output in stage.outputs[:1]:
         if not os.path.exists(context.path(output)):
             raise UserError(
-                f"stage {stage.name} is complete, but {context.path(output)} is missing: put it back, or redo from there "
-                f"with --from={stage.name}"
+                f"stage {stage.name} is complete, but {context.path(output)} is missing: put it back, or redo with "
+                f"--from={stage.name}"
             )
 
 
@@ -265,34 +246,6 @@ def _redo(workdir, redone):
         for step, path in artifacts.versions(embedders):
             if step:
                 artifacts.remove(path)
-
-
-def _require_same_config(workdir, stored, config, from_stage):
-    """Refuses a configuration that differs from the run's in what a stage made that is not redone now."""
-    names = [stage.name for stage in STAGES]
-    done = names[: names.index(from_stage)] if from_stage else names
-    new = json.loads(json.dumps(config_lib.to_dict(config)))
-    differing = {key: _first_concerned(key) for key in sorted(_differences(stored, new))}
-    if any(stage in done for stage in differing.values()):
-        first = min(differing.values(), key=names.index)
-        raise UserError(
-            f"{workdir} was made with another configuration (it differs in {', '.join(list(differing)[:4])}): choose "
-            f"another --workdir, or redo what this concerns with --from={first}"
-        )
-
-
-def _first_concerned(key):
-    while key not in CONCERNS:
-        key = key.rpartition(".")[0]
-    return CONCERNS[key]
-
-
-def _differences(a, b, prefix=""):
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in a.keys() | b.keys():
-            yield from _differences(a.get(key), b.get(key), f"{prefix}{key}.")
-    elif a != b:
-        yield prefix[:-1]
 
 
 def _check_inputs(config):

@@ -61,7 +61,7 @@ def test_equals_one_by_one_in_the_order_of_the_rows(corpus, max_length):
         ids = np.array([[cls, *title, sep, *body, sep]])
         segments = np.array([[0] * (2 + len(title)) + [1] * (1 + len(body))])
         np.testing.assert_allclose(embedding, Recorder()(ids, segments)[0], rtol=1e-6)
-    assert len(embed.shapes) > 5
+    assert len(embed.shapes) >= 4
 
 
 def test_all_blocks_by_default_with_little_padding(corpus):

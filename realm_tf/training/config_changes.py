@@ -1,0 +1,60 @@
+"""A run that goes on with another configuration: what of it would have to be redone."""
+
+import json
+
+from realm_tf.errors import UserError
+
+# The first stage that a field of the configuration concerns, by the longest prefix of its name.
+CONCERNS = {
+    "": "blocks",
+    "name": "report",
+    "seed": "warm_start",
+    "questions": "questions",
+    "encoder": "warm_start",
+    "encoder.init": "blocks",
+    "encoder.vocabulary": "blocks",
+    "lengths": "warm_start",
+    "lengths.joint": "pretrain",
+    "lengths.reader": "finetune_realm",
+    "lengths.question": "zero_shot",
+    "warm_start": "warm_start",
+    "pretrain": "pretrain",
+    "pretrain.max_masks": "queries",
+    "index": "pretrain",
+    "finetune": "finetune_realm",
+}
+
+
+def refuse(workdir, stored, new, stages, from_stage=None):
+    """Refuses a configuration that differs from the run's in what a stage made that is not redone now.
+
+    Args:
+      workdir: for the message.
+      stored, new: `config.to_dict` of the run's configuration and of the one asked for.
+      stages: the names of all stages, in order.
+      from_stage: the first stage that is redone; None if none is.
+
+    Raises: `UserError` that says what differs, and the stage to redo from.
+    """
+    kept = stages[: stages.index(from_stage)] if from_stage else stages
+    differing = sorted(_differences(stored, json.loads(json.dumps(new))))
+    concerned = {_first_concerned(key) for key in differing}
+    if concerned.intersection(kept):
+        raise UserError(
+            f"{workdir} was made with another configuration (it differs in {', '.join(differing[:4])}): choose another "
+            f"--workdir, or redo what this concerns with --from={min(concerned, key=stages.index)}"
+        )
+
+
+def _first_concerned(key):
+    while key not in CONCERNS:
+        key = key.rpartition(".")[0]
+    return CONCERNS[key]
+
+
+def _differences(a, b, prefix=""):
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in a.keys() | b.keys():
+            yield from _differences(a.get(key), b.get(key), f"{prefix}{key}.")
+    elif a != b:
+        yield prefix[:-1]

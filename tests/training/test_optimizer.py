@@ -1,0 +1,145 @@
+"""BertAdamW against a NumPy twin written from BERT's optimizer (AdamWeightDecayOptimizer)."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from realm_tf.config import OptimizerConfig
+from realm_tf.training.optimizer import BertAdamW
+
+CONFIG = OptimizerConfig(learning_rate=1e-2, weight_decay=0.1, clip_norm=1.0)
+DECAYED = {"kernel": True, "bias": False, "gamma": False, "embeddings": True, "projection_norm/scale": False}
+
+
+def make_variables():
+    rng = np.random.default_rng(0)
+    variables = []
+    for path in DECAYED:
+        scope, _, name = path.rpartition("/")
+        with keras.name_scope(scope or "layer"):
+            variables.append(keras.Variable(rng.normal(size=(3, 4)).astype("float32"), name=name))
+    return variables
+
+
+def gradients(step):
+    # Steps 0 and 3 are small and stay under the norm of 1, the others are clipped.
+    scale = 0.01 if step in (0, 3) else 5.0
+    rng = np.random.default_rng([7, step])
+    return [(scale * rng.normal(size=(3, 4))).astype("float32") for _ in DECAYED]
+
+
+def twin(values, steps, rates, factors=None):
+    """BERT's update: no bias correction, the decay added to the update, both scaled by the rate."""
+    values = [v.astype(np.float64) for v in values]
+    m, v = ([np.zeros_like(x) for x in values] for _ in range(2))
+    for step in range(steps):
+        grads = [g.astype(np.float64) for g in gradients(step)]
+        norm = np.sqrt(sum((g**2).sum() for g in grads))
+        grads = [g * min(1.0, 1.0 / norm) for g in grads]
+        for i, (g, decayed) in enumerate(zip(grads, DECAYED.values(), strict=True)):
+            m[i] = 0.9 * m[i] + 0.1 * g
+            v[i] = 0.999 * v[i] + 0.001 * g**2
+            update = m[i] / (np.sqrt(v[i]) + 1e-6)
+            if decayed:
+                update = update + 0.1 * values[i]
+            values[i] = values[i] - rates[step] * (factors or {}).get(i, 1.0) * update
+    return values, m, v
+
+
+def test_five_steps_equal_the_twin():
+    variables = make_variables()
+    start = [v.numpy() for v in variables]
+    optimizer = BertAdamW(variables, CONFIG, steps=1000)
+    apply = tf.function(lambda grads, rate: optimizer.apply(grads, rate))
+    rates = [0.01, 0.02, 0.005, 0.01, 0.03]
+    norms = [float(apply(gradients(step), tf.constant(rates[step]))) for step in range(5)]
+    values, m, v = twin(start, 5, rates)
+    for variable, expected in zip(variables, values, strict=True):
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-4, atol=1e-6)
+    for slot, expected in zip(optimizer.first_moments + optimizer.second_moments, m + v, strict=True):
+        np.testing.assert_allclose(slot.numpy(), expected, rtol=1e-4, atol=1e-8)
+    # The norm that is returned is that before the clip.
+    for step, norm in enumerate(norms):
+        assert norm == pytest.approx(np.sqrt(sum((g**2).sum() for g in gradients(step))), rel=1e-5)
+
+
+def test_first_step_has_no_bias_correction():
+    # m = 0.1 g, v = 0.001 g^2: the update is 0.1 / sqrt(0.001) = 3.1623 whatever g is; with correction it would be 1.
+    variable = keras.Variable(np.zeros((2,), "float32"), name="bias")
+    BertAdamW([variable], CONFIG, 1000).apply([tf.constant([0.5, -0.25])], tf.constant(1e-3))
+    np.testing.assert_allclose(variable.numpy(), [-3.1623e-3, 3.1623e-3], rtol=1e-3)
+
+
+def test_decay_is_for_kernels_and_embeddings_alone():
+    variables = make_variables()
+    start = [v.numpy() for v in variables]
+    BertAdamW(variables, CONFIG, 1000).apply([tf.zeros((3, 4))] * len(variables), tf.constant(0.5))
+    for variable, before, decayed in zip(variables, start, DECAYED.values(), strict=True):
+        # Without a gradient only the decay moves a variable: by 0.5 * 0.1 of itself.
+        np.testing.assert_allclose(variable.numpy(), before * (0.95 if decayed else 1.0), rtol=1e-6)
+
+
+def test_encoder_norms_and_biases_are_not_decayed():
+    from realm_tf.config import EncoderConfig
+    from realm_tf.models import build
+
+    sizes = {"num_layers": 1, "hidden_dim": 16, "num_heads": 2, "intermediate_dim": 32, "projection_dim": 8}
+    retriever = build.build_retriever(EncoderConfig(init="random", **sizes), 50)
+    variables = retriever.trainable_variables
+    optimizer = BertAdamW(variables, CONFIG, 1000)
+    decays = dict(zip((v.path for v in variables), optimizer._decays, strict=True))
+    for variable in variables:
+        # Of all parameters of BERT, the matrices are decayed, and the vectors (norms and biases) are not; the biases of
+        # attention's projections are [heads, size].
+        is_matrix = len(variable.shape) >= 2 and not variable.path.endswith("bias")
+        assert decays[variable.path] == (0.1 if is_matrix else 0.0), variable.path
+
+
+def test_rates_scale_and_freeze_variables():
+    variables = make_variables()
+    start = [v.numpy() for v in variables]
+    factors = {0: 0.25, 1: 0.0}
+    optimizer = BertAdamW(variables, CONFIG, 1000, {id(variables[i]): f for i, f in factors.items()})
+    assert optimizer.variables == variables[:1] + variables[2:]
+    # No clip, so that the frozen variable's gradient, which is missing, does not count.
+    zero = [tf.zeros((3, 4))] * 4
+    optimizer.apply(zero, tf.constant(0.5))
+    np.testing.assert_allclose(variables[0].numpy(), start[0] * (1 - 0.25 * 0.5 * 0.1), rtol=1e-6)
+    np.testing.assert_array_equal(variables[1].numpy(), start[1])
+
+
+def test_a_variable_without_a_gradient_stays():
+    variables = make_variables()[:2]
+    start = variables[0].numpy()
+    norm = BertAdamW(variables, CONFIG, 1000).apply([None, tf.fill((3, 4), 2.0)], tf.constant(0.1))
+    np.testing.assert_array_equal(variables[0].numpy(), start)
+    assert float(norm) == pytest.approx(np.sqrt(12 * 4))
+
+
+@pytest.mark.parametrize(
+    "steps, given, warmup",
+    [
+        (100_000_000, 0, 10_000),
+        (50_000, 0, 5_000),  # a tenth
+        (600, 0, 100),  # at least 100
+        (100, 0, 50),  # but half of the run at most
+        (1, 0, 1),
+        (1000, 30, 30),
+    ],
+)
+def test_warmup(steps, given, warmup):
+    config = OptimizerConfig(warmup_steps=given)
+    assert BertAdamW([], config, steps).warmup == warmup
+
+
+def test_schedule_by_hand():
+    # 10 steps, 4 of warm-up: 1/4, 2/4, 3/4, 4/4, then (10 - step) / 6 down to 1/6; at step 10 nothing is left.
+    optimizer = BertAdamW([], OptimizerConfig(learning_rate=12.0, warmup_steps=4), 10)
+    rates = [optimizer.learning_rate(step) for step in range(11)]
+    assert rates == pytest.approx([3, 6, 9, 12, 12, 10, 8, 6, 4, 2, 0])
+
+
+def test_slots_are_named_for_checkpoints():
+    slots = BertAdamW(make_variables()[:2], CONFIG, 10).slots()
+    assert sorted(slots) == ["optimizer/m/0", "optimizer/m/1", "optimizer/v/0", "optimizer/v/1"]
