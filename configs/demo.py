@@ -35,7 +35,8 @@ def get_config():
             batch_size=8,
             num_candidates=5,
             retriever_rate=0.3,
-            retriever_hold_steps=80,
+            # Two or three blocks tell one article: a sibling says who, another article says what.
+            exclude="document",
             publish_steps=20,
             eval_steps=50,
             eval_batches=8,

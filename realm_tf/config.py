@@ -62,8 +62,8 @@ class EncoderConfig:
     share_embedders: bool = True
     # LayerNorm after the projection: 1e-12 in the published checkpoints, 1e-3 in modules trained by the released code.
     projection_epsilon: float = 1e-12
-    # Initial gamma of that LayerNorm. Relevance scores start within D * scale^2 of 0: at 1, as released, a short warm
-    # start leaves p(z|x) so sharp that pre-training flattens it by letting all embeddings fall together.
+    # Initial gamma of that LayerNorm: relevance scores start within D * scale^2 of 0, so a smaller one than the
+    # released 1 starts with a softer p(z|x), which a short warm start wants.
     projection_scale: float = 1.0
     # Keras dtype policy of the device path.
     dtype: str = "mixed_bfloat16"
@@ -126,7 +126,8 @@ class PretrainConfig:
     max_masks: int = 10
     # Masked salient spans of a sentence: one, as released.
     spans_per_query: int = 1
-    # "own": the block that x comes from is never a candidate; "none": it may be.
+    # "own": the block that x comes from is never a candidate (released code); "document": no block of its document is,
+    # which is what short documents want, whose other blocks say who but not what; "none": all may be.
     exclude: str = "own"
     # "background" (a process of its own), "inline" (the trainer waits every refresh_steps), "never".
     refresh: str = "background"

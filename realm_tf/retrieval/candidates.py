@@ -6,7 +6,7 @@ NULL = -1  # the row of the null document
 EMPTY = -2  # the row of a slot without a candidate (a corpus smaller than k)
 
 
-def choose(rows_BS, own_B, num_candidates, null_candidate=True, exclude="own"):
+def choose(rows_BS, own_B, num_candidates, null_candidate=True, exclude="own", documents_N=None):
     """The candidates of each query.
 
     Args:
@@ -14,13 +14,17 @@ def choose(rows_BS, own_B, num_candidates, null_candidate=True, exclude="own"):
       own_B: int [B], the block that the query comes from.
       num_candidates: K, the null document included.
       null_candidate: whether the last slot is the null document.
-      exclude: "own" drops the own block; "none" keeps it (trivial candidates allowed).
+      exclude: "own" drops the own block; "document" all blocks of its document; "none" keeps it (trivial candidates).
+      documents_N: int [N], the document of each block; needed for "document".
 
     Returns: int64 [B, K]; the null document, where there is one, is `NULL` in the last slot; slots that the corpus
       cannot fill are `EMPTY`.
     """
     wanted = num_candidates - bool(null_candidate)
-    dropped_BS = (rows_BS == own_B[:, None]) if exclude == "own" else np.zeros(rows_BS.shape, bool)
+    if exclude == "document":
+        dropped_BS = documents_N[rows_BS] == documents_N[own_B][:, None]
+    else:
+        dropped_BS = (rows_BS == own_B[:, None]) & (exclude == "own")
     # A stable sort by "dropped" moves the own block behind all others and keeps their order.
     order = np.argsort(dropped_BS, axis=1, kind="stable")
     sorted_BS = np.where(np.take_along_axis(dropped_BS, order, 1), EMPTY, np.take_along_axis(rows_BS, order, 1))

@@ -23,6 +23,8 @@ from realm_tf.training.refresher import Refresher, SearchableIndex
 
 DONE = "done.json"
 KEEP_EMBEDDERS = 3
+FALLEN = 0.9  # of the best reciprocal rank seen: below it, a warning
+SAME_DOCUMENT = 16  # further results searched for, where the blocks of the own document are dropped from them
 
 
 class Pretraining:
@@ -51,7 +53,7 @@ class Pretraining:
         if not artifacts.newest(self.index_dir):
             self.refresher.refresh_once(0, os.path.join(self.embedder_dir, "step_0"))
         self.index = SearchableIndex(artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"])
-        self._process, self._warned = None, False
+        self._process, self._warned, self._best_mrr = None, False, 0.0
         self._eval_step = tf.function(lambda batch: self.model(batch, training=False)[1], reduce_retracing=True)
 
     def _drop_newer_than_checkpoint(self):
@@ -80,9 +82,15 @@ class Pretraining:
 
     def _tensors(self, queries):
         settings = self.config.pretrain
-        rows_BS, _ = self.index.search(queries.query_ids, settings.num_candidates + 1)
+        extra = 1 if settings.exclude == "own" else SAME_DOCUMENT
+        rows_BS, _ = self.index.search(queries.query_ids, settings.num_candidates + extra)
         chosen = candidates.choose(
-            rows_BS, queries.blocks, settings.num_candidates, settings.null_candidate, settings.exclude
+            rows_BS,
+            queries.blocks,
+            settings.num_candidates,
+            settings.null_candidate,
+            settings.exclude,
+            np.asarray(self.context.blocks.documents),
         )
         arrays = realm_batch(queries, chosen, self.context.blocks, self.context.tokenizer, self.config.lengths)
         return {name: tf.constant(value) for name, value in arrays.items()}
@@ -141,7 +149,17 @@ class Pretraining:
         if recall:
             figures["zero_shot_recall_at_1"] = recall["recall_at_1"]
             figures["zero_shot_mrr"] = recall["mrr"]
+            self._warn_if_recall_falls(step, recall["mrr"])
         return figures
+
+    def _warn_if_recall_falls(self, step, mrr):
+        """A reader that cannot predict does not reward a retriever, it destroys it: that is to be seen at once."""
+        self._best_mrr = max(self._best_mrr, mrr)
+        if mrr < FALLEN * self._best_mrr:
+            say(
+                f"warning: at step {step} the zero-shot reciprocal rank is {mrr:.3f}, and was {self._best_mrr:.3f}: "
+                "pre-training harms the retriever. Lower pretrain.retriever_rate or hold it (retriever_hold_steps)"
+            )
 
     # === The run ===
 

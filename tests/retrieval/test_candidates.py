@@ -19,3 +19,11 @@ def test_trivial_candidates_may_be_allowed_and_the_null_document_left_out():
 
 def test_a_small_corpus_leaves_empty_slots():
     np.testing.assert_array_equal(choose(np.array([[4, 6]]), np.array([6]), 4), [[4, EMPTY, EMPTY, NULL]])
+
+
+def test_all_blocks_of_the_own_document_may_be_dropped():
+    # Blocks 5 and 9 are of one document, and the query comes from block 9: 7 and 2 remain.
+    documents = np.array([0, 0, 1, 2, 2, 3, 3, 4, 4, 3])
+    np.testing.assert_array_equal(
+        choose(ROWS[:1], np.array([9]), 3, exclude="document", documents_N=documents), [[7, 2, NULL]]
+    )

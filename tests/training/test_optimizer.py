@@ -143,3 +143,18 @@ def test_schedule_by_hand():
 def test_slots_are_named_for_checkpoints():
     slots = BertAdamW(make_variables()[:2], CONFIG, 10).slots()
     assert sorted(slots) == ["optimizer/m/0", "optimizer/m/1", "optimizer/v/0", "optimizer/v/1"]
+
+
+def test_held_variables_stay_while_their_moments_gather():
+    variables = make_variables()[:2]
+    start = [v.numpy() for v in variables]
+    optimizer = BertAdamW(variables, CONFIG, 1000, held=variables[:1], hold_steps=2)
+    for step in (1, 2, 3):
+        grads = [tf.fill((3, 4), 0.1)] * 2
+        optimizer.apply(grads, tf.constant(1e-3), tf.constant(step, tf.int64))
+        moved = [not np.array_equal(v.numpy(), before) for v, before in zip(variables, start, strict=True)]
+        assert moved == [step > 2, True]
+        # m = 0.1 (1 + 0.9 + ... ) g: 0.01, 0.019, 0.0271 for g = 0.1, held or not.
+        expected = {1: 0.01, 2: 0.019, 3: 0.0271}[step]
+        for slot in optimizer.first_moments:
+            np.testing.assert_allclose(slot.numpy(), expected, rtol=1e-4)
