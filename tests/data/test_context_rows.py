@@ -10,7 +10,8 @@ LENGTH, MASKS, BATCH = 48, 8, 64
 
 @pytest.fixture(scope="module")
 def rows(corpus):
-    return ContextRows(corpus.blocks, corpus.spans, corpus.tokenizer, LENGTH, MASKS, BATCH, (0.3, 0.3, 0.4), 0.4, seed=1)
+    shares = (0.3, 0.3, 0.4)
+    return ContextRows(corpus.blocks, corpus.spans, corpus.tokenizer, LENGTH, MASKS, BATCH, shares, 0.4, seed=1)
 
 
 def split(batch, b, tokenizer):

@@ -36,14 +36,16 @@ def fill(mini, query, body, answer):
     return float(logits[tokenizer.id_of[answer]] - np.log(np.exp(logits - logits.max()).sum()) - logits.max())
 
 
-@pytest.mark.parametrize(
-    ("query", "body", "answer"),
-    [
-        ("the treaty was signed in _ by the king .", "in vienna the king signed the treaty .", "vienna"),
-        ("the bridge was opened in _ .", "work ended and the bridge was opened in 1883 .", "1883"),
-        ("the novel was written by _ in london .", "in london miller wrote the novel .", "miller"),
-    ],
-)
-def test_a_block_that_tells_the_masked_word_makes_it_likelier(mini, query, body, answer):
+EXAMPLES = [  # x, a block that tells the masked word in other words or order, the word
+    ("the treaty was signed in _ by the king .", "in vienna the king signed the treaty .", "vienna"),
+    ("the bridge was opened in _ .", "work ended and the bridge was opened in 1883 .", "1883"),
+    ("the novel was written by _ in london .", "in london miller wrote the novel .", "miller"),
+    ("the river flows through _ to the sea .", "through france the river flows to the north sea .", "france"),
+    ("the ship was lost near _ in 1912 .", "in 1912 , near greenland , the ship was lost .", "greenland"),
+]
+
+
+def test_blocks_that_tell_the_masked_word_make_it_likelier(mini):
     # Retrieval utility: log p(y|z,x) - log p(y|null,x). One nat is a factor of 2.7.
-    assert fill(mini, query, body, answer) - fill(mini, query, "", answer) > 1.0
+    utilities = [fill(mini, query, body, answer) - fill(mini, query, "", answer) for query, body, answer in EXAMPLES]
+    assert np.mean(utilities) > 1.0
