@@ -165,8 +165,6 @@ class FinetuneConfig:
     reader_beam: int = 5
     max_span_width: int = 10
     span_hidden_dim: int = 256
-    # Factor on the learning rate of the span head, the only part that starts from nothing.
-    head_rate: float = 1.0
     eval_steps: int = 200
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
 

@@ -31,10 +31,6 @@ class SpanReader(keras.Model):
         self.span_logit.build((None, None, None, span_hidden_dim))
         self.built = True
 
-    def head_variables(self):
-        """The variables above the encoder."""
-        return [v for part in (self.span_dense, self.span_norm, self.span_logit) for v in part.trainable_variables]
-
     def call(self, token_ids, segment_ids, training=False):
         sequence_RJH, _ = encoder.encode(self.backbone, token_ids, segment_ids, training)
         start_RJS, end_RJS = ops.split(self.span_dense(sequence_RJH), 2, axis=-1)

@@ -66,12 +66,7 @@ def finetune(context, system="realm"):
             parts={"query_embedder": retriever.query_embedder, "span_reader": reader},
             loss_fn=lambda batch: model(batch, training=True),
             batch_fn=batch_fn,
-            optimizer=BertAdamW(
-                trained,
-                settings.optimizer,
-                settings.steps,
-                rates={id(v): settings.head_rate for v in reader.head_variables()},
-            ),
+            optimizer=BertAdamW(trained, settings.optimizer, settings.steps),
             steps=settings.steps,
             hooks=(evaluate,),
         )
