@@ -31,7 +31,7 @@ def get_config():
             steps=60, batch_size=32, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=10)
         ),
         pretrain=PretrainConfig(
-            steps=220,
+            steps=200,
             batch_size=8,
             num_candidates=5,
             retriever_rate=0.3,
@@ -44,6 +44,6 @@ def get_config():
         ),
         index=IndexConfig(kind="scann"),
         finetune=FinetuneConfig(
-            steps=200, batch_size=8, eval_steps=100, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=30)
+            steps=160, batch_size=8, eval_steps=80, optimizer=OptimizerConfig(learning_rate=7e-5, warmup_steps=30)
         ),
     )
