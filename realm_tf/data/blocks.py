@@ -98,6 +98,15 @@ class BlockStore:
         """Index of the first piece of each sentence of row n: int32 [S], the first is 0."""
         return self.flat_sentence_starts[self.sentence_bounds[n] : self.sentence_bounds[n + 1]].astype(np.int32)
 
+    def sentence_ranges(self, rows, numbers):
+        """(starts, ends), int64 [R]: pieces, relative to the body, of sentence `numbers[r]` of block `rows[r]`."""
+        flat = self.sentence_bounds[rows] + numbers
+        is_last = flat + 1 == self.sentence_bounds[rows + 1]
+        following = np.minimum(flat + 1, len(self.flat_sentence_starts) - 1)
+        ends = self.flat_sentence_starts[following].astype(np.int64)
+        lengths = self.body_bounds[rows + 1] - self.body_bounds[rows]
+        return self.flat_sentence_starts[flat].astype(np.int64), np.where(is_last, lengths, ends)
+
     def body_lengths(self):
         """Word pieces of every body: int64 [N]."""
         return np.diff(self.body_bounds)

@@ -23,7 +23,7 @@ def block_inputs(blocks, rows, tokenizer, max_length):
     bodies, body_lengths = blocks.padded_bodies(rows, max_length), _lengths(blocks.body_bounds, rows)
     title_lengths = np.minimum(title_lengths, max_length - 3)
     body_lengths = np.minimum(body_lengths, max_length - 3 - title_lengths)
-    heads, head_lengths = _closed(titles, title_lengths, tokenizer)
+    heads, head_lengths = close(titles, title_lengths, tokenizer)
     return join(heads, head_lengths, bodies, body_lengths, tokenizer, max_length)
 
 
@@ -37,7 +37,7 @@ def query_inputs(token_lists, tokenizer, max_length):
     from realm_tf.data.ragged import gather_ranges
 
     ids = gather_ranges(token_lists.token_ids, starts, starts + lengths, max_length - 2)
-    closed, closed_lengths = _closed(ids, lengths, tokenizer)
+    closed, closed_lengths = close(ids, lengths, tokenizer)
     return closed[:, : round_up(closed_lengths.max(initial=1), max_length)], closed_lengths.astype(np.int32)
 
 
@@ -70,8 +70,8 @@ def join(heads, head_lengths, bodies, body_lengths, tokenizer, max_length):
     return ids.astype(np.int32), segments.astype(np.int32)
 
 
-def _closed(ids, lengths, tokenizer):
-    """[CLS] ids [SEP], zero-padded to two more than `ids` is wide."""
+def close(ids, lengths, tokenizer):
+    """`[CLS] ids [SEP]` of rows of these lengths, zero-padded to two more than `ids` is wide; and the new lengths."""
     closed = np.zeros((len(ids), ids.shape[1] + 2), np.int32)
     closed[:, 0] = tokenizer.cls_id
     closed[:, 1:-1] = np.where(np.arange(ids.shape[1])[None] < lengths[:, None], ids, 0)

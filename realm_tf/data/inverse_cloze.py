@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from realm_tf.data.inputs import join
+from realm_tf.data.inputs import close, join
 from realm_tf.data.ragged import gather_ranges
 from realm_tf.errors import UserError
 
@@ -29,33 +29,17 @@ class InverseCloze:
         """query_ids [B, Q], block_ids, block_segments [B, L], all int32, and the rows of the blocks [B]."""
         rng = np.random.default_rng([self._seed, 3, step])
         rows = rng.choice(self._eligible, self._batch_size, replace=False)
-        starts, ends = self._sentence(rows, (rng.random(len(rows)) * self._sentences[rows]).astype(np.int64))
+        numbers = (rng.random(len(rows)) * self._sentences[rows]).astype(np.int64)
+        starts, ends = self._blocks.sentence_ranges(rows, numbers)
         removed = np.where(rng.random(len(rows)) < self._mask_rate, ends - starts, 0)
         return self._queries(rows, starts, ends), *self._bodies(rows, starts, removed), rows
-
-    def _sentence(self, rows, numbers):
-        blocks = self._blocks
-        bounds, body_bounds = np.asarray(blocks.sentence_bounds), np.asarray(blocks.body_bounds)
-        flat = bounds[rows] + numbers
-        starts = np.asarray(blocks.flat_sentence_starts[flat], np.int64)
-        last = flat + 1 == bounds[rows + 1]
-        following = np.minimum(flat + 1, len(blocks.flat_sentence_starts) - 1)
-        ends = np.where(
-            last,
-            body_bounds[rows + 1] - body_bounds[rows],
-            np.asarray(blocks.flat_sentence_starts[following], np.int64),
-        )
-        return starts, ends
 
     def _queries(self, rows, starts, ends):
         room = self._lengths.query - 2
         first = np.asarray(self._blocks.body_bounds)[rows] + starts
         lengths = np.minimum(ends - starts, room)
         ids = gather_ranges(self._blocks.body_token_ids, first, first + lengths, room)
-        closed = np.zeros((len(rows), room + 2), np.int32)
-        closed[:, 0] = self._tokenizer.cls_id
-        closed[:, 1:-1] = ids
-        closed[np.arange(len(rows)), lengths + 1] = self._tokenizer.sep_id
+        closed, _ = close(ids, lengths, self._tokenizer)
         return closed[:, : -(-int(lengths.max() + 2) // 32) * 32]
 
     def _bodies(self, rows, starts, removed):
@@ -67,10 +51,7 @@ class InverseCloze:
         bodies = blocks.body_token_ids[np.minimum(bounds[rows, None] + source, bounds[-1] - 1)]
         title_bounds = np.asarray(blocks.title_bounds)
         title_lengths = np.minimum(title_bounds[rows + 1] - title_bounds[rows], max_length - 3)
-        heads = np.zeros((len(rows), max_length + 2), np.int32)
-        heads[:, 0] = self._tokenizer.cls_id
-        heads[:, 1:-1] = blocks.padded_titles(rows, max_length)
-        heads[np.arange(len(rows)), title_lengths + 1] = self._tokenizer.sep_id
+        heads, head_lengths = close(blocks.padded_titles(rows, max_length), title_lengths, self._tokenizer)
         left = bounds[rows + 1] - bounds[rows] - removed
         body_lengths = np.minimum(left, max_length - 3 - title_lengths)
-        return join(heads, title_lengths + 2, bodies, body_lengths, self._tokenizer, max_length)
+        return join(heads, head_lengths, bodies, body_lengths, self._tokenizer, max_length)

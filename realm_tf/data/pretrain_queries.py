@@ -69,7 +69,7 @@ class PretrainQueries:
     def _build(self, chosen, rng):
         span_blocks = self._span_blocks[chosen]
         span_BS = np.asarray(self._spans[chosen])
-        starts_B, ends_B = self._sentence_bounds(span_blocks, np.asarray(self._sentences[chosen]))
+        starts_B, ends_B = self._blocks.sentence_ranges(span_blocks, np.asarray(self._sentences[chosen]))
         room = self._query_length - 2
         # A sentence longer than the query is cut to a window that holds the span, at a random place.
         slack_B = np.maximum(ends_B - starts_B - room, 0)
@@ -99,18 +99,6 @@ class PretrainQueries:
         query_ids[:, 0] = tokenizer.cls_id
         lengths = (lengths_B + 2).astype(np.int32)
         return QueryBatch(query_ids, lengths, positions_BM, targets_BM, weights_BM, span_blocks)
-
-    def _sentence_bounds(self, blocks_B, sentences_B):
-        """Token range, relative to its block, of the sentence with that number in that block."""
-        bounds = np.asarray(self._blocks.sentence_bounds)
-        flat = bounds[blocks_B] + sentences_B
-        starts_B = np.asarray(self._blocks.flat_sentence_starts[flat], np.int64)
-        last_B = flat + 1 == bounds[blocks_B + 1]
-        following = np.minimum(flat + 1, len(self._blocks.flat_sentence_starts) - 1)
-        body_bounds = np.asarray(self._blocks.body_bounds)
-        lengths_B = body_bounds[blocks_B + 1] - body_bounds[blocks_B]
-        next_B = np.asarray(self._blocks.flat_sentence_starts[following], np.int64)
-        return starts_B, np.where(last_B, lengths_B, next_B)
 
 
 def _held_out(documents_N):
