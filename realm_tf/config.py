@@ -11,6 +11,14 @@ import typing
 from realm_tf.errors import UserError
 
 MINI = "realm-mini"
+CHOICES = {
+    "encoder.pooling": ("cls", "mean"),
+    "pretrain.candidates": ("search", "context"),
+    "pretrain.marginal": ("token", "span"),
+    "pretrain.exclude": ("own", "document", "none"),
+    "pretrain.refresh": ("background", "inline", "never"),
+    "index.kind": ("scann", "exact"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +27,9 @@ class CorpusConfig:
 
     # "embedded", or a file or folder of documents, several divided by commas. {data_dir} stands for --data_dir.
     input: str = "embedded"
+    # Documents whose sentences pre-training masks, of the same forms; empty for those of `input`. REALM's best figures
+    # came from text that is not in the knowledge corpus (CC-News, section 4.1).
+    pretrain_input: str = ""
     # The first N documents only; 0 for all.
     max_documents: int = 0
     # Word pieces of a block, title and special tokens included (REALM section 4.1: 288).
@@ -120,6 +131,9 @@ class PretrainConfig:
     context_null: float = 0.25
     context_near: float = 0.4
     context_noise: float = 0.4
+    # With "context": queries a batch of a second lesson, to point at what another sentence tells; each is read with two
+    # blocks (see data/told_elsewhere.py).
+    told_queries: int = 10
     # "token": mean over masks of log sum_z p(z|x) p(y_j|z,x) (released code);
     # "span": log sum_z p(z|x) prod_j p(y_j|z,x) (paper).
     marginal: str = "token"
@@ -204,7 +218,17 @@ def load(path, overrides=(), data_dir=None):
         raise UserError(f"{path}: get_config() must return a realm_tf.config.Config, not {type(config).__name__}")
     for override in overrides:
         config = _override(config, override)
+    _check_choices(config, path)
     return fill_data_dir(config, data_dir)
+
+
+def _check_choices(config, path):
+    """Words that a later stage would stumble over are refused before time is spent."""
+    for key, known in CHOICES.items():
+        section, name = key.split(".")
+        value = getattr(getattr(config, section), name)
+        if value not in known:
+            raise UserError(f"{path}: {key} is {value!r}; known are {', '.join(known)}")
 
 
 def fill_data_dir(value, data_dir):

@@ -60,3 +60,10 @@ def test_a_configuration_that_fails_is_named(tmp_path):
     path.write_text("def get_config():\n    return 3\n")
     with pytest.raises(UserError, match="must return"):
         config_lib.load(path)
+
+
+@pytest.mark.parametrize("override", ["pretrain.exclude=mine", "index.kind=faiss", "encoder.pooling=max"])
+def test_a_word_that_no_stage_knows_is_refused_at_once(override):
+    key, _, value = override.partition("=")
+    with pytest.raises(UserError, match=f"{key} is '{value}'; known are"):
+        config_lib.load(CONFIGS / "tiny.py", [override])

@@ -38,12 +38,26 @@ def build_masked_lm(encoder_config, vocabulary_size):
 
 
 def build_span_reader(encoder_config, finetune_config, vocabulary_size):
-    """A `SpanReader` on a backbone with the configured initial weights, built."""
+    """A `SpanReader` on a backbone with the configured initial weights, built.
+
+    A checkpoint may hold a span head too (realm-mini does); it is taken where it has the configured width.
+    """
     source = encoder.resolve(encoder_config)
     backbone = encoder.build_backbone(source, vocabulary_size, encoder_config.dropout, encoder_config.dtype)
-    return SpanReader(
+    reader = SpanReader(
         backbone, finetune_config.max_span_width, finetune_config.span_hidden_dim, dtype=encoder_config.dtype
     )
+    assign_span_head(reader, source)
+    return reader
+
+
+def assign_span_head(reader, source):
+    """Gives a span reader the head of the checkpoint it starts from, if that has one of its shape."""
+    weights_of_source = source.load() if source.load else {}
+    head = reader.head_weights()
+    if all(name in weights_of_source and weights_of_source[name].shape == tuple(v.shape) for name, v in head.items()):
+        for name, variable in head.items():
+            variable.assign(weights_of_source[name])
 
 
 def publish_retriever(path, retriever, config, tokenizer, **facts):

@@ -31,12 +31,21 @@ class SpanReader(keras.Model):
         self.span_logit.build((None, None, None, span_hidden_dim))
         self.built = True
 
+    def head_weights(self):
+        """{name: variable} of what is not the backbone, as realm-mini's file names it."""
+        layers = {"dense": self.span_dense, "norm": self.span_norm, "logit": self.span_logit}
+        return {f"span.{name}.{v.name}": v for name, layer in layers.items() for v in layer.variables}
+
     def call(self, token_ids, segment_ids, training=False):
         sequence_RJH, _ = encoder.encode(self.backbone, token_ids, segment_ids, training)
+        return self.span_logits(sequence_RJH, segment_ids)
+
+    def span_logits(self, sequence_RJH, segment_ids):
+        """The call's result, for who has the backbone's output already."""
         start_RJS, end_RJS = ops.split(self.span_dense(sequence_RJH), 2, axis=-1)
         # The closing [SEP] carries segment 1 too, but no later piece does: a body piece is one followed by segment 1.
         in_body_RJ = ops.cast(segment_ids * ops.pad(segment_ids[:, 1:], ((0, 0), (0, 1))), "float32")
-        width, length = self.max_span_width, ops.shape(token_ids)[1]
+        width, length = self.max_span_width, ops.shape(segment_ids)[1]
         end_padded = ops.pad(end_RJS, ((0, 0), (0, width - 1), (0, 0)))
         ok_padded = ops.pad(in_body_RJ, ((0, 0), (0, width - 1)))
         ends_RJWS = ops.stack([end_padded[:, w : length + w] for w in range(width)], axis=2)

@@ -130,16 +130,10 @@ def _points(lines, key):
     return [(line["step"], line[key]) for line in lines or () if line.get(key) is not None]
 
 
-def _swaps(lines):
-    """The steps at which a newer index was put in."""
-    points = _points(lines, "index_step")
-    return [step for (_, old), (step, new) in zip(points, points[1:], strict=False) if new != old]
-
-
 def _plots(summary, series):
     pretrain, ict = series.get("pretrain"), series.get("warm_start")
     systems = [("REALM", series.get("finetune_realm"), "a"), ("ORQA", series.get("finetune_orqa"), "b")]
-    swaps = _swaps(pretrain)
+    swaps = [line["step"] for line in series.get("swaps") or ()]
     after_ict = get(summary, "zero_shot", "ict", "recall_at_1")
     figures = [
         plot("Pre-training loss", [Line("loss", _points(pretrain, "loss"), smooth=True)]),

@@ -22,6 +22,7 @@ from realm_tf.training.reading_lessons import train_reader
 from realm_tf.training.refresher import Refresher, SearchableIndex
 
 DONE = "done.json"
+SWAPS = "swaps.jsonl"
 KEEP_EMBEDDERS = 3
 FALLEN = 0.9  # of the best reciprocal rank seen: below it, a warning
 SAME_DOCUMENT = 16  # further results searched for, where the blocks of the own document are dropped from them
@@ -33,14 +34,16 @@ class Pretraining:
     def __init__(self, context, refresh):
         self.context, self.config, self.refresh = context, context.config, refresh
         settings, tokenizer = self.config.pretrain, context.tokenizer
-        self._swaps_path = context.path("pretrain", "swaps.jsonl")
+        self._swaps_path = context.path("pretrain", SWAPS)
         os.makedirs(context.path("pretrain"), exist_ok=True)
         self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
         retriever = build.load_retriever(os.path.join(self.embedder_dir, "step_0"))
         reader = build.build_masked_lm(self.config.encoder, tokenizer.vocabulary_size)
         self.model = Realm(retriever, reader, settings.marginal)
+        # A sentence from other documents has no own block among the candidates.
+        self.exclude = "none" if self.config.corpus.pretrain_input else settings.exclude
         self.queries = PretrainQueries(
-            context.blocks,
+            context.pretrain_blocks,
             context.spans,
             tokenizer,
             self.config.lengths.query,
@@ -64,7 +67,7 @@ class Pretraining:
             for version, path in artifacts.versions(parent):
                 if version > step:
                     artifacts.remove(path)
-        kept = [line for line in self.swap_lines() if line["step"] < step]
+        kept = [line for line in read_swaps(self.context) if line["step"] < step]
         if os.path.exists(self._swaps_path):
             with open(self._swaps_path, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in kept)
@@ -75,25 +78,26 @@ class Pretraining:
         """Tensors of a step and the figures of the index that served it."""
         self._swap_if_newer(step)
         queries = self.queries.batch(step)
-        return self._tensors(queries), {
-            "lag_steps": float(step - self.index.step),
-            "index_step": float(self.index.step),
-        }
+        return self._tensors(queries), {"lag_steps": float(step - self.index.step)}
 
     def _tensors(self, queries):
+        chosen = self._choose(queries)
+        arrays = realm_batch(queries, chosen, self.context.blocks, self.context.tokenizer, self.config.lengths)
+        return {name: tf.constant(value) for name, value in arrays.items()}
+
+    def _choose(self, queries):
+        """Rows of the candidates of each query, int64 [B, K]."""
         settings = self.config.pretrain
-        extra = 1 if settings.exclude == "own" else SAME_DOCUMENT
+        extra = {"none": 0, "own": 1, "document": SAME_DOCUMENT}[self.exclude]
         rows_BS, _ = self.index.search(queries.query_ids, settings.num_candidates + extra)
-        chosen = candidates.choose(
+        return candidates.choose(
             rows_BS,
             queries.blocks,
             settings.num_candidates,
             settings.null_candidate,
-            settings.exclude,
+            self.exclude,
             np.asarray(self.context.blocks.documents),
         )
-        arrays = realm_batch(queries, chosen, self.context.blocks, self.context.tokenizer, self.config.lengths)
-        return {name: tf.constant(value) for name, value in arrays.items()}
 
     def _swap_if_newer(self, step):
         """At a batch boundary, the newest index takes the place of the one in use; each swap makes a line of a log."""
@@ -110,13 +114,6 @@ class Pretraining:
             self._warned = True
             say(f"warning: the refresher ended with code {self._process.returncode}; its words are in refresh.log. "
                 "Training goes on with the index it has")  # fmt: skip
-
-    def swap_lines(self):
-        """The swaps so far: [{"step", "index_step", "lag_before"}]."""
-        if not os.path.exists(self._swaps_path):
-            return []
-        with open(self._swaps_path) as file:
-            return [json.loads(line) for line in file]
 
     # === Hooks ===
 
@@ -233,7 +230,7 @@ def pretrain(context, refresh=None):
     if not artifacts.is_complete(os.path.join(run.index_dir, f"step_{final}")):
         run.refresher.refresh_once(final, path)
     _publish_reader(context, run.model.reader)
-    swaps = run.swap_lines()
+    swaps = read_swaps(context)
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
     last_lag = final - 1 - run.index.step
     return {
@@ -242,6 +239,15 @@ def pretrain(context, refresh=None):
         "max_lag_steps": max([line["lag_before"] for line in swaps] + [last_lag]),
         "mean_lag_steps": float(np.mean(lags)) if lags else 0.0,
     }
+
+
+def read_swaps(context):
+    """The swaps that a run logged: [{"step", "index_step", "lag_before"}]; [] if there were none."""
+    path = context.path("pretrain", SWAPS)
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        return [json.loads(line) for line in file]
 
 
 def _publish_reader(context, reader):

@@ -8,6 +8,7 @@ from realm_tf.report import page, table
 from realm_tf.serving.bundle import Bundle
 from realm_tf.training import stages
 from realm_tf.training.metric_log import read_metrics
+from realm_tf.training.pretrain import read_swaps
 
 SAMPLES = 3
 
@@ -19,6 +20,7 @@ def write_report(context):
     series = {
         "warm_start": _lines(context, "warm_start"),
         "pretrain": _lines(context, "pretrain"),
+        "swaps": read_swaps(context),
         "finetune_realm": _lines(context, "finetune", "realm"),
         "finetune_orqa": _lines(context, "finetune", "orqa"),
     }

@@ -56,18 +56,28 @@ class RunContext:
 
     @functools.cached_property
     def blocks(self):
-        blocks = BlockStore(self.path("blocks"))
+        """The blocks that are searched."""
+        return self._block_store("blocks")
+
+    @functools.cached_property
+    def pretrain_blocks(self):
+        """The blocks whose sentences pre-training masks: those that are searched, unless `corpus.pretrain_input`."""
+        return self._block_store("pretrain_blocks") if self.config.corpus.pretrain_input else self.blocks
+
+    def _block_store(self, name):
+        blocks = BlockStore(self.path(name))
         artifacts.require_same(
             "vocabulary",
-            **{self.path("blocks"): blocks.manifest, "the encoder": {"vocabulary": self.tokenizer.fingerprint}},
+            **{self.path(name): blocks.manifest, "the encoder": {"vocabulary": self.tokenizer.fingerprint}},
         )
         return blocks
 
     @functools.cached_property
     def spans(self):
-        spans = SalientSpanStore(self.path("queries"))
+        """The salient spans of `pretrain_blocks`."""
+        spans, blocks = SalientSpanStore(self.path("queries")), self.pretrain_blocks
         artifacts.require_same(
-            "corpus_fingerprint", **{self.path("blocks"): self.blocks.manifest, self.path("queries"): spans.manifest}
+            "corpus_fingerprint", **{blocks.path: blocks.manifest, self.path("queries"): spans.manifest}
         )
         return spans
 

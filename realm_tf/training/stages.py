@@ -30,27 +30,30 @@ def _blocks(context):
     from beam_jobs import split_blocks
 
     corpus = context.config.corpus
-    split_blocks.run(
-        input=_inputs(corpus.input),
-        output=context.path("blocks"),
-        vocabulary=str(context.tokenizer.path),
-        max_block_length=corpus.max_block_length,
-        drop_list_pages=corpus.drop_list_pages,
-        max_documents=corpus.max_documents,
-    )
+    # The blocks that are searched come last: they are what says that the stage is complete.
+    for text, output in ((corpus.pretrain_input, "pretrain_blocks"), (corpus.input, "blocks")):
+        if text:
+            split_blocks.run(
+                input=_inputs(text),
+                output=context.path(output),
+                vocabulary=str(context.tokenizer.path),
+                max_block_length=corpus.max_block_length,
+                drop_list_pages=corpus.drop_list_pages,
+                max_documents=corpus.max_documents,
+            )
 
 
 def _inputs(text):
-    from realm_tf.data.embedded import ARTICLES
+    from realm_tf.data.embedded import resolve_documents
 
-    return [str(ARTICLES) if part == "embedded" else part for part in text.split(",")]
+    return [resolve_documents(part) for part in text.split(",") if part]
 
 
 def _queries(context):
     from beam_jobs import mark_salient_spans
 
     mark_salient_spans.run(
-        blocks=context.path("blocks"),
+        blocks=context.pretrain_blocks.path,
         output=context.path("queries"),
         max_span_pieces=context.config.pretrain.max_masks,
     )
@@ -133,7 +136,7 @@ def _report(context):
 
 
 STAGES = (
-    Stage("blocks", _blocks, ("blocks",)),
+    Stage("blocks", _blocks, ("blocks", "pretrain_blocks")),
     Stage("queries", _queries, ("queries",)),
     Stage("questions", _questions, ("questions",)),
     Stage("warm_start", _warm_start, ("warm_start", "embedder")),
@@ -252,9 +255,10 @@ def _check_inputs(config):
     """Every file that the run will read exists: said before time is spent."""
     from realm_tf.data.embedded import resolve
 
-    for path in _inputs(config.corpus.input):
-        if not os.path.exists(path):
-            raise UserError(f"corpus.input: {path} does not exist")
+    for name in ("input", "pretrain_input"):
+        for path in _inputs(getattr(config.corpus, name)):
+            if not os.path.exists(path):
+                raise UserError(f"corpus.{name}: {path} does not exist")
     for question_set in config.questions:
         for split in ("train", "dev", "test"):
             path = getattr(question_set, split)

@@ -38,9 +38,9 @@ SUMMARY = {
 }
 SERIES = {
     "pretrain": [
-        {"step": s, "loss": 5 - s / 50, "retrieval_utility": s / 100 - 0.1, "lag_steps": s % 40, "index_step": s // 40}
-        for s in range(1, 101)
+        {"step": s, "loss": 5 - s / 50, "retrieval_utility": s / 100 - 0.1, "lag_steps": s % 40} for s in range(1, 101)
     ],
+    "swaps": [{"step": 40, "index_step": 20, "lag_before": 40}, {"step": 80, "index_step": 60, "lag_before": 60}],
     "finetune_realm": [{"step": 10, "loss": 1.0, "dev_exact_match": 0.2}, {"step": 20, "dev_exact_match": 0.4}],
 }
 

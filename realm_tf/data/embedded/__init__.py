@@ -1,9 +1,14 @@
-"""The embedded corpus: 252 articles and 1,506 questions, CC0 1.0 (see README.md beside this file)."""
+"""The embedded corpus: articles, notes that retell them, questions; CC0 1.0 (see README.md beside this file)."""
 
 import pathlib
 
 _HERE = pathlib.Path(__file__).parent
-ARTICLES = _HERE / "articles.jsonl"
+_DOCUMENTS = {"embedded": _HERE / "articles.jsonl", "embedded:notes": _HERE / "notes.jsonl"}
+
+
+def resolve_documents(path):
+    """A document file's path; "embedded" and "embedded:notes" stand for the embedded ones."""
+    return str(_DOCUMENTS.get(path, path))
 
 
 def resolve(path):
