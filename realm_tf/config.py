@@ -11,6 +11,7 @@ import typing
 from realm_tf.errors import UserError
 
 MINI = "realm-mini"
+MIN_BODY = 16  # pieces of a block that are read beside the longest query
 CHOICES = {
     "encoder.pooling": ("cls", "mean"),
     "pretrain.candidates": ("search", "context"),
@@ -218,17 +219,24 @@ def load(path, overrides=(), data_dir=None):
         raise UserError(f"{path}: get_config() must return a realm_tf.config.Config, not {type(config).__name__}")
     for override in overrides:
         config = _override(config, override)
-    _check_choices(config, path)
+    _check(config, path)
     return fill_data_dir(config, data_dir)
 
 
-def _check_choices(config, path):
-    """Words that a later stage would stumble over are refused before time is spent."""
+def _check(config, path):
+    """Refuses what a later stage would stumble over, before time is spent."""
     for key, known in CHOICES.items():
         section, name = key.split(".")
         value = getattr(getattr(config, section), name)
         if value not in known:
             raise UserError(f"{path}: {key} is {value!r}; known are {', '.join(known)}")
+    for whole, part in (("joint", "query"), ("reader", "question")):
+        lengths = getattr(config.lengths, whole), getattr(config.lengths, part)
+        if lengths[0] < lengths[1] + MIN_BODY and config.pretrain.candidates == "search":
+            raise UserError(
+                f"{path}: lengths.{whole} is {lengths[0]} and lengths.{part} {lengths[1]}: after a {part} of that "
+                f"length fewer than {MIN_BODY} pieces of a block would be read; raise lengths.{whole}"
+            )
 
 
 def fill_data_dir(value, data_dir):

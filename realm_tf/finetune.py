@@ -19,7 +19,7 @@ SYSTEM = absl_flags.DEFINE_enum(
 def main(_):
     from realm_tf.training.finetune import finetune
 
-    finetune(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value), SYSTEM.value)
+    finetune(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "finetune_realm"), SYSTEM.value)
 
 
 if __name__ == "__main__":

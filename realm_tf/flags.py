@@ -113,12 +113,14 @@ def _help():
     return "\n".join(lines)
 
 
-def open_run(workdir, config_path, overrides, data_dir):
+def open_run(workdir, config_path, overrides, data_dir, stage):
     """The `RunContext` of a binary: the configuration of --config if given (and stored), else the run's own.
 
-    Raises `UserError` if there is neither, or --set comes without --config.
+    Raises `UserError` if there is neither, --set comes without --config, or the configuration differs from the run's in
+    what a stage before `stage` has made.
     """
     from realm_tf import config as config_lib
+    from realm_tf.training import config_changes
     from realm_tf.training.run_context import RunContext
 
     if not config_path:
@@ -126,5 +128,6 @@ def open_run(workdir, config_path, overrides, data_dir):
             raise UserError("--set changes a configuration file: give --config as well")
         return RunContext(workdir)
     context = RunContext(workdir, config_lib.load(config_path, overrides, data_dir))
+    config_changes.refuse_stored(context, stage)
     context.store_config()
     return context

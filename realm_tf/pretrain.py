@@ -24,7 +24,7 @@ REFRESH = absl_flags.DEFINE_enum(
 def main(_):
     from realm_tf.training.pretrain import pretrain
 
-    pretrain(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value), REFRESH.value)
+    pretrain(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain"), REFRESH.value)
 
 
 if __name__ == "__main__":

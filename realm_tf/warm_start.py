@@ -14,7 +14,7 @@ CONFIG, SET, DATA_DIR = flags.define_config()
 def main(_):
     from realm_tf.training.warm_start import warm_start
 
-    warm_start(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value))
+    warm_start(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "warm_start"))
 
 
 if __name__ == "__main__":

@@ -67,3 +67,12 @@ def test_a_word_that_no_stage_knows_is_refused_at_once(override):
     key, _, value = override.partition("=")
     with pytest.raises(UserError, match=f"{key} is '{value}'; known are"):
         config_lib.load(CONFIGS / "tiny.py", [override])
+
+
+@pytest.mark.parametrize(("override", "named"), [("lengths.joint=40", "query"), ("lengths.reader=33", "question")])
+def test_a_joint_input_without_room_for_a_block_is_refused(override, named):
+    # tiny: queries and questions of 32 pieces; 32 + 16 = 48 is the least joint length.
+    with pytest.raises(UserError, match=f"after a {named} of that length"):
+        config_lib.load(CONFIGS / "tiny.py", [override])
+    key = override.partition("=")[0]
+    assert config_lib.load(CONFIGS / "tiny.py", [f"{key}=48"])

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.running import ROOT, start
+from tests.running import ROOT, TINY, start
 
 VERBS = [f"realm_tf.{name}" for name in "ask evaluate export finetune pipeline pretrain refresh warm_start".split()]
 JOBS = [f"beam_jobs.{name}" for name in "split_blocks mark_salient_spans convert_questions".split()]
@@ -73,6 +73,14 @@ def test_wrong_flag_values(run_verb, arguments, named):
     assert (code, stdout) == (2, "")
     assert stderr.startswith("error: ") and named in stderr
     assert len(stderr.splitlines()) == 1
+
+
+def test_a_verb_refuses_what_earlier_stages_were_not_made_with(tiny_run, run_verb):
+    before = (tiny_run / "config.json").read_text()
+    arguments = [f"--config={TINY}", f"--workdir={tiny_run}", "--set=warm_start.steps=9"]
+    code, _, stderr = run_verb("realm_tf.finetune", *arguments)
+    assert code == 2 and "it differs in warm_start.steps" in stderr and "--from=warm_start" in stderr
+    assert (tiny_run / "config.json").read_text() == before
 
 
 # ----- ask -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from realm_tf.data.inputs import close, join
+from realm_tf.data.inputs import close, join, round_up
 from realm_tf.data.ragged import gather_ranges
 from realm_tf.errors import UserError
 
@@ -40,7 +40,7 @@ class InverseCloze:
         lengths = np.minimum(ends - starts, room)
         ids = gather_ranges(self._blocks.body_token_ids, first, first + lengths, room)
         closed, _ = close(ids, lengths, self._tokenizer)
-        return closed[:, : -(-int(lengths.max() + 2) // 32) * 32]
+        return closed[:, : round_up(lengths.max() + 2, closed.shape[1])]
 
     def _bodies(self, rows, starts, removed):
         blocks, max_length = self._blocks, self._lengths.block

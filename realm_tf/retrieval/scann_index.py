@@ -12,14 +12,23 @@ DIRECTORY = "scann"
 SMALL = 100_000  # below it one exact pass over the vectors is quick and misses nothing
 
 
+def _scann_ops():
+    try:
+        from scann.scann_ops.py import scann_ops
+    except ImportError as error:
+        raise UserError(
+            f"scann cannot be imported ({error}): it runs on Linux; elsewhere take --set=index.kind=exact"
+        ) from error
+    return scann_ops
+
+
 def build(embeddings_ND, directory):
     """Builds a searcher with settings derived from N and saves it under `directory`/scann.
 
     Under `SMALL` blocks: ScaNN's exact scoring. Above: a tree of about 1.5 sqrt(N) leaves of which a tenth is searched,
     anisotropic quantization (2 dimensions a code, threshold 0.2), and exact re-scoring of the best.
     """
-    from scann.scann_ops.py import scann_ops
-
+    scann_ops = _scann_ops()
     count = len(embeddings_ND)
     builder = scann_ops.builder(embeddings_ND.astype(np.float32), 100, "dot_product")
     if count < SMALL:
@@ -29,7 +38,7 @@ def build(embeddings_ND, directory):
         builder = (
             builder.tree(leaves, max(10, leaves // 10), training_sample_size=min(count, 250_000))
             .score_ah(2, anisotropic_quantization_threshold=0.2)
-            .reorder(max(400, 200))
+            .reorder(400)
         )
     searcher = builder.build()
     tf.saved_model.save(searcher.serialize_to_module(), os.path.join(directory, DIRECTORY))
@@ -39,8 +48,7 @@ class ScannIndex:
     """A searcher loaded from an index version. Needs TensorFlow and ScaNN alone."""
 
     def __init__(self, path, count):
-        from scann.scann_ops.py import scann_ops
-
+        scann_ops = _scann_ops()
         try:
             module = tf.saved_model.load(os.path.join(path, DIRECTORY))
         except OSError as error:

@@ -1,8 +1,10 @@
 """A run that goes on with another configuration: what of it would have to be redone."""
 
 import json
+import os
 
 from realm_tf.errors import UserError
+from realm_tf.training.run_context import CONFIG
 
 # The first stage that a field of the configuration concerns, by the longest prefix of its name.
 CONCERNS = {
@@ -25,6 +27,18 @@ CONCERNS = {
 }
 
 
+def refuse_stored(context, stage):
+    """`refuse` for a single verb: the context's configuration against the one that its run has stored, if any."""
+    from realm_tf import artifacts
+    from realm_tf import config as config_lib
+    from realm_tf.training import stages
+
+    path = context.path(CONFIG)
+    if os.path.exists(path):
+        names = [known.name for known in stages.STAGES]
+        refuse(context.workdir, artifacts.read_json(path), config_lib.to_dict(context.config), names, stage)
+
+
 def refuse(workdir, stored, new, stages, from_stage=None):
     """Refuses a configuration that differs from the run's in what a stage made that is not redone now.
 
@@ -42,7 +56,7 @@ def refuse(workdir, stored, new, stages, from_stage=None):
     if concerned.intersection(kept):
         raise UserError(
             f"{workdir} was made with another configuration (it differs in {', '.join(differing[:4])}): choose another "
-            f"--workdir, or redo what this concerns with --from={min(concerned, key=stages.index)}"
+            f"--workdir, or redo what this concerns by realm_tf.pipeline with --from={min(concerned, key=stages.index)}"
         )
 
 

@@ -29,6 +29,7 @@ def train_reader(context):
     Returns: {mode: {"loss", "accuracy"}} on held-out documents, at the end (or at once, with 0 steps).
     """
     config, settings = context.config, context.config.pretrain
+    os.makedirs(context.path("pretrain"), exist_ok=True)
     model = build.build_masked_lm(config.encoder, context.tokenizer.vocabulary_size)
     finetune = config.finetune
     reader = SpanReader(model.backbone, finetune.max_span_width, finetune.span_hidden_dim, dtype=config.encoder.dtype)
