@@ -23,7 +23,8 @@ def get_config():
     return Config(
         name="demo",
         # Short blocks: two or three to an article, so that there is something to choose from.
-        corpus=CorpusConfig(input="embedded", max_block_length=96),
+        # Notes on the same facts are masked: a masked name is found where the fact is told, as a question's answer is.
+        corpus=CorpusConfig(input="embedded", pretrain_input="embedded:notes", max_block_length=96),
         questions=(QuestionSet("embedded", "embedded:train", "embedded:dev", "embedded:test"),),
         encoder=EncoderConfig(dropout=0.0, pooling="mean", projection_scale=0.3),
         lengths=LengthConfig(query=48, block=96, joint=144, reader=144, question=48),
@@ -35,7 +36,7 @@ def get_config():
             batch_size=8,
             num_candidates=5,
             retriever_rate=0.3,
-            # Two or three blocks tell one article: a sibling says who, another article says what.
+            # For documents of your own, masked themselves: their other blocks say who, other documents say what.
             exclude="document",
             publish_steps=20,
             eval_steps=50,
