@@ -27,7 +27,7 @@ def get_config():
         corpus=CorpusConfig(input="embedded", pretrain_input="embedded:notes", max_block_length=96),
         questions=(QuestionSet("embedded", "embedded:train", "embedded:dev", "embedded:test"),),
         encoder=EncoderConfig(dropout=0.0, pooling="mean", projection_scale=0.3),
-        lengths=LengthConfig(query=48, block=96, joint=144, reader=144, question=48),
+        lengths=LengthConfig(query=48, block=96, joint=128, reader=112, question=32),
         warm_start=WarmStartConfig(
             steps=60, batch_size=32, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=10)
         ),
@@ -41,10 +41,10 @@ def get_config():
             publish_steps=20,
             eval_steps=50,
             eval_batches=8,
-            optimizer=OptimizerConfig(learning_rate=3e-5, warmup_steps=20),
+            optimizer=OptimizerConfig(learning_rate=3e-5, warmup_steps=40),
         ),
         index=IndexConfig(kind="scann"),
         finetune=FinetuneConfig(
-            steps=160, batch_size=8, eval_steps=80, optimizer=OptimizerConfig(learning_rate=7e-5, warmup_steps=30)
+            steps=300, batch_size=8, eval_steps=100, optimizer=OptimizerConfig(learning_rate=7e-5, warmup_steps=30)
         ),
     )
