@@ -124,9 +124,6 @@ class PretrainConfig:
     # k, the null document included.
     num_candidates: int = 8
     null_candidate: bool = True
-    # In training, the blocks that the batch's other queries retrieved are candidates too, unread, at the likelihood of
-    # the null document (see losses.with_unread). Not in the paper; needs the null candidate.
-    batch_candidates: bool = False
     # Where the candidates come from: "search" (REALM), or "context" (one given candidate, see data/context_rows.py: how
     # a reader such as realm-mini learns to read before there is a retriever).
     candidates: str = "search"

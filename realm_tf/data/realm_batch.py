@@ -6,14 +6,13 @@ from realm_tf.data.inputs import BUCKET, block_inputs, joint_inputs
 from realm_tf.retrieval.candidates import EMPTY, NULL
 
 
-def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths, others=None):
+def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths):
     """The inputs of `models.realm.Realm` as numpy arrays.
 
     Args:
       queries: `QueryBatch`.
       candidates_BK: int64 rows of `candidates.choose`.
       blocks: `BlockStore`. lengths: `LengthConfig`.
-      others: function of the batch's distinct rows [U], padded with `NULL`, that gives the feature of that name.
 
     Distinct blocks of the batch appear once; their number is rounded up, so that few shapes are met.
     """
@@ -35,7 +34,6 @@ def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths, others=None)
         null = dict(zip(names, arrays, strict=True))
     return {
         **null,
-        **({"others": others(padded)} if others else {}),
         "query_ids": query_ids,
         "block_ids": block_ids,
         "block_segments": block_segments,

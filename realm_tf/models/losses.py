@@ -35,20 +35,6 @@ def marginal_log_likelihood(scores_BK, gold_BKM, mask_BM, marginal="token"):
     raise ValueError(f"marginal must be 'token' or 'span', not {marginal!r}")
 
 
-def with_unread(scores_BK, gold_BKM, null_BK, scores_BU, others_BU):
-    """Scores [B, K + U] and log-likelihoods [B, K + U, M] with candidates that were not read.
-
-    A block that another query of the batch retrieved is taken to be worth what the null document is: p(y|z,x) =
-    p(y|null,x), which for all but a few of them is what the reader would say. It costs no reading, and it keeps the
-    retriever in shape: the k best candidates alone, all of them close to the query, say nothing on what is far away
-    (ORQA's inverse cloze task has its negatives in the batch for the same reason). Not in the paper.
-    """
-    null_B1M = ops.sum(gold_BKM * ops.expand_dims(null_BK, -1), axis=1, keepdims=True)
-    unread_BUM = ops.broadcast_to(null_B1M, (*ops.shape(scores_BU), ops.shape(gold_BKM)[-1]))
-    others = ops.where(others_BU > 0, scores_BU, NEGATIVE)
-    return ops.concatenate([scores_BK, others], axis=1), ops.concatenate([gold_BKM, unread_BUM], axis=1)
-
-
 def masked_mean(values, mask):
     """Mean of `values` where `mask` is 1; 0 where there is none."""
     return ops.sum(values * mask) / ops.maximum(ops.sum(mask), 1.0)

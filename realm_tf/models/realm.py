@@ -27,8 +27,6 @@ class Realm(keras.Model):
       mask_weights [B, M]     float32, 1 at real masks
       null [B, K]             float32, 1 at the null document
       valid [B, K]            float32, 0 at a slot that holds no candidate
-      others [B, U]           float32, only with `pretrain.batch_candidates`: 1 at the blocks of the other queries,
-                              which join the candidates in training, unread (see `losses.with_unread`)
 
     Returns: loss (scalar) and a dict of measures (scalars).
     """
@@ -41,24 +39,21 @@ class Realm(keras.Model):
         self.built = True
 
     def call(self, batch, training=False):
-        scores_BU = self.scores(batch, training)
-        scores_BK = ops.take_along_axis(scores_BU, batch["slots"], axis=1)
-        scores_BK = ops.where(batch["valid"] > 0, scores_BK, losses.NEGATIVE)
+        scores_BK = self.scores(batch, training)
         gold_BKM = self.read(batch, training)
         mask_BM = batch["mask_weights"]
         log_BM, log_prior_BK = losses.marginal_log_likelihood(scores_BK, gold_BKM, mask_BM, self.marginal)
-        measures = losses.retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, batch["null"])
-        if training and "others" in batch:
-            scores, golds = losses.with_unread(scores_BK, gold_BKM, batch["null"], scores_BU, batch["others"])
-            log_BM, _ = losses.marginal_log_likelihood(scores, golds, mask_BM, self.marginal)
         loss = -losses.masked_mean(log_BM, mask_BM)
+        measures = losses.retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, batch["null"])
         return loss, {"loss": loss, **measures}
 
     def scores(self, batch, training=False):
-        """Relevance scores [B, U] = <E(x), E(z)> with every distinct block of the batch, by the parameters of now."""
+        """Relevance scores [B, K] = <E(x), E(z)>, by the parameters of now."""
         queries_BD = self.retriever.embed_queries(batch["query_ids"], training=training)
         blocks_UD = self.retriever.embed_blocks(batch["block_ids"], batch["block_segments"], training=training)
-        return ops.matmul(queries_BD, ops.transpose(blocks_UD))
+        candidates_BKD = ops.take(blocks_UD, batch["slots"], axis=0)
+        scores_BK = ops.sum(ops.expand_dims(queries_BD, 1) * candidates_BKD, axis=-1)
+        return ops.where(batch["valid"] > 0, scores_BK, losses.NEGATIVE)
 
     def read(self, batch, training=False):
         """log p(y_j | z, x) of the gold pieces, [B, K, M]."""

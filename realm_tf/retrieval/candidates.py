@@ -21,7 +21,10 @@ def choose(rows_BS, own_B, num_candidates, null_candidate=True, exclude="own", d
       cannot fill are `EMPTY`.
     """
     wanted = num_candidates - bool(null_candidate)
-    dropped_BS = _excluded(rows_BS, own_B, exclude, documents_N)
+    if exclude == "document":
+        dropped_BS = documents_N[rows_BS] == documents_N[own_B][:, None]
+    else:
+        dropped_BS = (rows_BS == own_B[:, None]) & (exclude == "own")
     # A stable sort by "dropped" moves the own block behind all others and keeps their order.
     order = np.argsort(dropped_BS, axis=1, kind="stable")
     sorted_BS = np.where(np.take_along_axis(dropped_BS, order, 1), EMPTY, np.take_along_axis(rows_BS, order, 1))
@@ -31,21 +34,3 @@ def choose(rows_BS, own_B, num_candidates, null_candidate=True, exclude="own", d
     if null_candidate:
         chosen[:, -1] = NULL
     return chosen
-
-
-def others(rows_U, candidates_BK, own_B, exclude="own", documents_N=None):
-    """Which blocks of a batch may serve a query beside its own candidates: float32 [B, U], 1 or 0.
-
-    Args:
-      rows_U: int [U], the blocks of the batch; `NULL` counts for nobody.
-      candidates_BK, own_B, exclude, documents_N: as in `choose`.
-    """
-    own = (rows_U[None, :, None] == candidates_BK[:, None, :]).any(axis=2)
-    rows_BU = np.broadcast_to(rows_U, own.shape)
-    return (~own & (rows_BU >= 0) & ~_excluded(rows_BU, own_B, exclude, documents_N)).astype(np.float32)
-
-
-def _excluded(rows_BS, own_B, exclude, documents_N):
-    if exclude == "document":
-        return documents_N[rows_BS] == documents_N[own_B][:, None]
-    return (rows_BS == own_B[:, None]) & (exclude == "own")

@@ -82,11 +82,7 @@ class Pretraining:
 
     def _tensors(self, queries):
         chosen = self._choose(queries)
-        others = None
-        if self.config.pretrain.batch_candidates:
-            documents = np.asarray(self.context.blocks.documents)
-            others = lambda rows: candidates.others(rows, chosen, queries.blocks, self.exclude, documents)  # noqa: E731
-        arrays = realm_batch(queries, chosen, self.context.blocks, self.context.tokenizer, self.config.lengths, others)
+        arrays = realm_batch(queries, chosen, self.context.blocks, self.context.tokenizer, self.config.lengths)
         return {name: tf.constant(value) for name, value in arrays.items()}
 
     def _choose(self, queries):
