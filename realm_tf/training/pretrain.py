@@ -78,8 +78,8 @@ class Pretraining:
     def _say_counts(self):
         counts, settings = self.queries.counts, self.config.pretrain
         say(
-            f"{counts['spans']} salient spans to mask, {counts['dropped']} left out as too long; {counts['cut']} have more "
-            f"than {settings.max_masks} pieces: {counts['unasked_pieces']} pieces are masked and not asked for"
+            f"{counts['spans']} salient spans to mask, {counts['dropped']} left out as too long; {counts['cut']} have "
+            f"more than {settings.max_masks} pieces: {counts['unasked_pieces']} pieces are masked and not asked for"
         )
 
     # === Batches ===
