@@ -22,7 +22,6 @@ CHOICES = {
     "pretrain.refresh": ("background", "inline", "never"),
     "index.kind": ("scann", "exact"),
     "finetune.has_answer": ("tokens", "substring"),
-    "finetune.answer": ("sum", "best"),
     **{f"{stage}.optimizer.decay_from": ("peak", "start") for stage in ("warm_start", "pretrain", "finetune")},
 }
 
@@ -198,9 +197,6 @@ class FinetuneConfig:
     # What makes a block or span an answer to learn from: "tokens", whole words of normalised pieces; "substring", the
     # raw string anywhere in the block and its pieces anywhere in a word (released code).
     has_answer: str = "tokens"
-    # Probability of an answer: "sum" over the spans that read alike, in whatever block (paper); "best", that of its
-    # best span (released code).
-    answer: str = "sum"
     eval_steps: int = 200
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
 

@@ -70,7 +70,6 @@ def test_a_configuration_that_fails_is_named(tmp_path):
         "index.kind=faiss",
         "encoder.pooling=max",
         "finetune.has_answer=words",
-        "finetune.answer=mean",
         "warm_start.optimizer.decay_from=end",
     ],
 )

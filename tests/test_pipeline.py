@@ -150,7 +150,6 @@ def test_another_configuration_is_refused(copy_of_run, run_verb):
         ("index.kind", "exact", "pretrain"),
         ("pretrain.long_spans", "cut", "queries"),
         ("finetune.steps", 9, "finetune_realm"),
-        ("finetune.answer", "best", "evaluate"),
         ("questions", [], "questions"),
         ("seed", 2, "warm_start"),
     ],

@@ -33,9 +33,8 @@ class Retrieved:
 class Answerer:
     """Answers lists of questions with an `OpenQA` model.
 
-    With finetune.answer="sum", p(y|x) is summed over the spans with the same normalised text, in whatever block (REALM
-    section 3.2), and the span shown is the most probable of them. With "best" it is that span's own probability
-    (`orqa/models/orqa_model.py`).
+    p(y|x) is summed over the spans with the same normalised text, in whatever block (REALM section 3.2); the span shown
+    is the most probable of them.
     """
 
     def __init__(self, context, model, batches):
@@ -78,8 +77,8 @@ class Answerer:
         return results
 
     def _merge(self, spans, num_answers):
-        """One answer for all spans with one normalised text; spans come best first."""
-        merged, adds_up = {}, self._context.config.finetune.answer == "sum"
+        """Adds up the probabilities of spans with one normalised text; spans come best first."""
+        merged = {}
         for probability, row, first, last in spans:
             starts, ends = self._context.blocks.token_offsets(row)
             if probability < 1e-9 or first < 0 or last >= len(starts):
@@ -87,10 +86,10 @@ class Answerer:
             start, end = int(starts[first]), int(ends[last])
             text = self._context.blocks.text(row)[start:end]
             key = metrics.normalize_answer(text) or text
-            if key not in merged:
-                merged[key] = Answer(text, float(probability), int(row), start, end)
-            elif adds_up:
+            if key in merged:
                 best = merged[key]
                 merged[key] = dataclasses.replace(best, probability=best.probability + float(probability))
+            else:
+                merged[key] = Answer(text, float(probability), int(row), start, end)
         ordered = sorted(merged.values(), key=lambda a: -a.probability)[:num_answers]
         return ordered or [Answer("", 0.0, 0, 0, 0)]

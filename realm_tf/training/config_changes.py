@@ -26,7 +26,6 @@ CONCERNS = {
     "pretrain.long_spans": "queries",
     "index": "pretrain",
     "finetune": "finetune_realm",
-    "finetune.answer": "evaluate",
 }
 
 
