@@ -88,6 +88,30 @@ def block_utility(gold_KM, k, null):
     return sum(gold_KM[k]) - sum(gold_KM[null])
 
 
+# ----- section 3.2: what the encoders read ---------------------------------------------------------------------------
+
+
+def block_input(title, body, cls, sep, length):
+    """(ids, segments) of join(title, body) = [CLS] title [SEP] body [SEP]: the body gets what the title leaves."""
+    title = title[: length - 3]
+    return _segmented([cls, *title, sep], [*body[: length - 3 - len(title)], sep])
+
+
+def joint_input(query, body, cls, sep, query_length, block_length):
+    """(ids, segments) of [CLS] x [SEP] body [SEP], no title: each part cut to its own length less two."""
+    return _segmented([cls, *query[: query_length - 2], sep], [*body[: block_length - 2], sep])
+
+
+def reader_input(question, body, cls, sep, length):
+    """(ids, segments) of [CLS] question [SEP] body [SEP], cut to one length that the closing [SEP] ends (ORQA)."""
+    head = [cls, *question, sep]
+    return _segmented(head, [*body[: length - 1 - len(head)], sep])
+
+
+def _segmented(head, rest):
+    return [*head, *rest], [0] * len(head) + [1] * len(rest)
+
+
 # ----- section 3.2: the embedder and the reader ----------------------------------------------------------------------
 
 
