@@ -23,9 +23,23 @@ def get_config():
         corpus=CorpusConfig(input="wikipedia", max_block_length=288),
         encoder=EncoderConfig(init="bert_base_en_uncased"),
         lengths=LengthConfig(query=64, block=288, joint=352, reader=320, question=64),
-        warm_start=WarmStartConfig(steps=100_000, batch_size=4096, optimizer=OptimizerConfig(learning_rate=1e-4)),
-        pretrain=PretrainConfig(
-            steps=200_000, batch_size=512, num_candidates=8, publish_steps=500, eval_steps=1000, eval_batches=64
+        warm_start=WarmStartConfig(
+            steps=100_000, batch_size=4096, optimizer=OptimizerConfig(learning_rate=1e-4, decay_from="start")
         ),
-        finetune=FinetuneConfig(steps=68_340, batch_size=1, retriever_beam=5000, reader_beam=5),
+        pretrain=PretrainConfig(
+            steps=200_000,
+            batch_size=512,
+            num_candidates=8,
+            publish_steps=500,
+            eval_steps=1000,
+            eval_batches=64,
+            optimizer=OptimizerConfig(learning_rate=3e-5, decay_from="start"),
+        ),
+        finetune=FinetuneConfig(
+            steps=68_340,
+            batch_size=1,
+            retriever_beam=5000,
+            reader_beam=5,
+            optimizer=OptimizerConfig(learning_rate=1e-5, decay_from="start"),
+        ),
     )

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import os
 import pathlib
@@ -17,8 +18,11 @@ CHOICES = {
     "pretrain.candidates": ("search", "context"),
     "pretrain.marginal": ("token", "span"),
     "pretrain.exclude": ("own", "document", "none"),
+    "pretrain.long_spans": ("drop", "cut"),
     "pretrain.refresh": ("background", "inline", "never"),
     "index.kind": ("scann", "exact"),
+    "finetune.has_answer": ("tokens", "substring"),
+    **{f"{stage}.optimizer.decay_from": ("peak", "start") for stage in ("warm_start", "pretrain", "finetune")},
 }
 
 
@@ -102,6 +106,9 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     # 0: min(10000, max(100, steps / 10)), as released.
     warmup_steps: int = 0
+    # Where the linear decay begins: "peak", at the end of the warm-up; "start", at step 0 underneath the warm-up, so
+    # that the rate falls from 1 to 1 - warmup / steps where the warm-up ends (released, google-research/bert).
+    decay_from: str = "peak"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +145,19 @@ class PretrainConfig:
     # "token": mean over masks of log sum_z p(z|x) p(y_j|z,x) (released code);
     # "span": log sum_z p(z|x) prod_j p(y_j|z,x) (paper).
     marginal: str = "token"
+    # Masked pieces that are asked for.
     max_masks: int = 10
+    # Salient spans of more pieces: "drop" leaves them out; "cut" masks them whole and asks for their first max_masks
+    # pieces (released code). Both are counted.
+    long_spans: str = "drop"
     # Masked salient spans of a sentence: one, as released.
     spans_per_query: int = 1
     # "own": the block that x comes from is never a candidate (released code); "document": no block of its document is,
     # which is what short documents want, whose other blocks say who but not what; "none": all may be.
     exclude: str = "own"
+    # From which share on of x's runs of four pieces, unmasked, a candidate that has them in its body is dropped: a
+    # near-duplicate of the block that x comes from gives the masked span away too. 0 drops none (released code).
+    exclude_overlap: float = 0.0
     # "background" (a process of its own), "inline" (the trainer waits every refresh_steps), "never".
     refresh: str = "background"
     # Steps between two published embedders.
@@ -180,6 +194,9 @@ class FinetuneConfig:
     reader_beam: int = 5
     max_span_width: int = 10
     span_hidden_dim: int = 256
+    # What makes a block or span an answer to learn from: "tokens", whole words of normalised pieces; "substring", the
+    # raw string anywhere in the block and its pieces anywhere in a word (released code).
+    has_answer: str = "tokens"
     eval_steps: int = 200
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
 
@@ -226,10 +243,13 @@ def load(path, overrides=(), data_dir=None):
 def _check(config, path):
     """Refuses what a later stage would stumble over, before time is spent."""
     for key, known in CHOICES.items():
-        section, name = key.split(".")
-        value = getattr(getattr(config, section), name)
+        value = functools.reduce(getattr, key.split("."), config)
         if value not in known:
             raise UserError(f"{path}: {key} is {value!r}; known are {', '.join(known)}")
+    if not 0 <= config.pretrain.exclude_overlap <= 1:
+        raise UserError(
+            f"{path}: pretrain.exclude_overlap is {config.pretrain.exclude_overlap}: give a share between 0 and 1"
+        )
     for whole, part in (("joint", "query"), ("reader", "question")):
         lengths = getattr(config.lengths, whole), getattr(config.lengths, part)
         if lengths[0] < lengths[1] + MIN_BODY and config.pretrain.candidates == "search":

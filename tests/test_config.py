@@ -62,11 +62,26 @@ def test_a_configuration_that_fails_is_named(tmp_path):
         config_lib.load(path)
 
 
-@pytest.mark.parametrize("override", ["pretrain.exclude=mine", "index.kind=faiss", "encoder.pooling=max"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "pretrain.exclude=mine",
+        "pretrain.long_spans=keep",
+        "index.kind=faiss",
+        "encoder.pooling=max",
+        "finetune.has_answer=words",
+        "warm_start.optimizer.decay_from=end",
+    ],
+)
 def test_a_word_that_no_stage_knows_is_refused_at_once(override):
     key, _, value = override.partition("=")
     with pytest.raises(UserError, match=f"{key} is '{value}'; known are"):
         config_lib.load(CONFIGS / "tiny.py", [override])
+
+
+def test_a_share_that_is_none_is_refused():
+    with pytest.raises(UserError, match="pretrain.exclude_overlap is 80.0: give a share between 0 and 1"):
+        config_lib.load(CONFIGS / "tiny.py", ["pretrain.exclude_overlap=80"])
 
 
 @pytest.mark.parametrize(("override", "named"), [("lengths.joint=40", "query"), ("lengths.reader=33", "question")])

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from realm_tf import artifacts
+from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.training import config_changes, stages
 from tests.running import TINY, start
@@ -147,6 +148,7 @@ def test_another_configuration_is_refused(copy_of_run, run_verb):
         ("encoder.dropout", 0.3, "warm_start"),
         ("pretrain.optimizer.learning_rate", 1.0, "pretrain"),
         ("index.kind", "exact", "pretrain"),
+        ("pretrain.long_spans", "cut", "queries"),
         ("finetune.steps", 9, "finetune_realm"),
         ("questions", [], "questions"),
         ("seed", 2, "warm_start"),
@@ -163,6 +165,16 @@ def test_the_stage_that_a_change_concerns(key, value, stage):
         config_changes.refuse("run", stored, new, STAGES)
     config_changes.refuse("run", stored, new, STAGES, from_stage=stage)
     config_changes.refuse("run", stored, stored, STAGES)
+
+
+def test_a_run_from_before_a_field_existed_has_its_default():
+    config = config_lib.load(TINY)
+    new, stored = (config_lib.to_dict(config) for _ in range(2))
+    del stored["pretrain"]["long_spans"], stored["finetune"]["optimizer"]["decay_from"]
+    config_changes.refuse("run", stored, new, STAGES)
+    new["finetune"]["optimizer"]["decay_from"] = "start"
+    with pytest.raises(UserError, match="differs in finetune.optimizer.decay_from.*--from=finetune_realm"):
+        config_changes.refuse("run", stored, new, STAGES)
 
 
 def test_one_pipeline_a_directory(tiny_run):

@@ -1,7 +1,9 @@
 """Which blocks and which spans answer a question: word pieces for strings, patterns over the text for CuratedTREC.
 
-A string matches on whole words of normalised pieces (lower case, no accents), so "US" is not found in "BUSINESS"; the
-released code searched raw substrings.
+By default a string matches on whole words of normalised pieces (lower case, no accents), so "US" is not found in
+"BUSINESS". has_answer="substring" is what the released code did (`orqa/ops/orqa_ops.cc`): a block has an answer if the
+raw string, in its own case, is anywhere in the block's text, and a span is one if it is the same pieces, wherever they
+begin and end in a word.
 """
 
 import numpy as np
@@ -11,8 +13,13 @@ from realm_tf.metrics import compile_pattern
 MAX_REGEX_CHARACTERS = 100  # longer matches of a pattern are no short answers
 
 
-def make_matchers(questions, tokenizer):
+def make_matchers(questions, tokenizer, has_answer="tokens"):
     """An `AnswerMatcher` for each question; all answers are tokenized in one call.
+
+    Args:
+      questions: `Question`s.
+      tokenizer: `Tokenizer` of the blocks.
+      has_answer: "tokens" or "substring", for answers that are strings.
 
     Raises: `UserError` that names a malformed pattern.
     """
@@ -26,7 +33,8 @@ def make_matchers(questions, tokenizer):
             position += len(pieces)
             # An unknown piece stands for any word outside the vocabulary, and would be found in places at random.
             known = [p for p in pieces if len(p) and tokenizer.unk_id not in p]
-            matchers.append(AnswerMatcher(known, tokenizer.is_continuation))
+            raw = [answer for answer in question.answers if answer] if has_answer == "substring" else None
+            matchers.append(AnswerMatcher(known, tokenizer.is_continuation, substrings=raw))
     return matchers
 
 
@@ -37,16 +45,20 @@ class AnswerMatcher:
       answers: int32 arrays of pieces, for answers that are strings.
       is_continuation: bool [V], `Tokenizer.is_continuation`.
       patterns: compiled regular expressions, for answers that are such; then `answers` is not looked at.
+      substrings: strings, for answers that may begin and end within words.
     """
 
-    def __init__(self, answers=(), is_continuation=None, patterns=None):
+    def __init__(self, answers=(), is_continuation=None, patterns=None, substrings=None):
         self._answers, self._is_continuation, self._patterns = answers, is_continuation, patterns
+        self._substrings = substrings
         self.is_regex = patterns is not None
 
     def blocks_with_answer(self, blocks, rows):
         """bool [len(rows)]."""
         if self.is_regex:
             return np.array([self._any_pattern(blocks.text(row)) for row in rows], bool)
+        if self._substrings is not None:
+            return np.array([self._any_substring(blocks.text(row)) for row in rows], bool)
         flat, owner = _flat_pieces(blocks, rows)
         found = np.zeros(len(rows), bool)
         for starts, _ in self._piece_matches(flat, owner):
@@ -67,6 +79,9 @@ class AnswerMatcher:
         # An empty match, such as that of "(the )?", is no answer.
         return any(match.group() for pattern in self._patterns for match in pattern.finditer(text))
 
+    def _any_substring(self, text):
+        return any(string in text for string in self._substrings)
+
     def _piece_matches(self, flat, owner):
         """Yields (start positions, width) in the flat pieces for each answer."""
         follows_on = np.append(self._is_continuation[flat[1:]] & (owner[1:] == owner[:-1]), False)
@@ -77,8 +92,11 @@ class AnswerMatcher:
             starts = np.flatnonzero(flat[: len(flat) - width + 1] == answer[0])
             for offset in range(1, width):
                 starts = starts[flat[starts + offset] == answer[offset]]
-            starts = starts[(owner[starts] == owner[starts + width - 1]) & ~follows_on[starts + width - 1]]
-            yield starts, width
+            lasts = starts + width - 1
+            kept = owner[starts] == owner[lasts]
+            if self._substrings is None:
+                kept &= ~follows_on[lasts]
+            yield starts[kept], width
 
     def _regex_spans(self, blocks, row):
         text = blocks.text(row)

@@ -16,6 +16,8 @@ class QueryBatch:
 
     query_ids int32 [B, Q]: `[CLS] x [SEP]`, zero-padded. lengths int32 [B]. mask_positions, mask_targets int32 [B, M]
     and mask_weights float32 [B, M], 0 at padding. blocks int64 [B]: the row of the block that x comes from.
+    sentence_ids int32 [B, Q - 2]: x before it was masked, without special tokens, zero-padded; None where
+    that is not known.
     """
 
     query_ids: np.ndarray
@@ -24,24 +26,39 @@ class QueryBatch:
     mask_targets: np.ndarray
     mask_weights: np.ndarray
     blocks: np.ndarray
+    sentence_ids: np.ndarray | None = None
 
 
 class PretrainQueries:
     """Draws query batches from a block store and its salient spans.
 
     A batch is a function of (seed, step), so that a run that resumes sees what an undisturbed one would have seen.
-    Spans are drawn uniformly; the sentence around a span becomes x, cut to `query_length` around the span. Spans of
-    more than `max_masks` pieces, or wider than a query, are left out: what was not masked would give the rest away.
+    Spans are drawn uniformly; the sentence around a span becomes x, cut to `query_length` around the span. Spans wider
+    than a query are left out: what was not masked would give the rest away. Those of more than `max_masks` pieces are
+    left out too (long_spans="drop"), or masked whole while only their first `max_masks` pieces are asked for ("cut",
+    `realm/featurization.py`).
+
+    Attributes:
+      counts: {"spans": those that are drawn from, "dropped": those left out, "cut": those asked for in part,
+        "unasked_pieces": their pieces that are masked and not asked for}.
 
     Raises `UserError` if there are no salient spans to mask.
     """
 
-    def __init__(self, blocks, spans, tokenizer, query_length, max_masks, batch_size, seed):
+    def __init__(self, blocks, spans, tokenizer, query_length, max_masks, batch_size, seed, long_spans="drop"):
         self._blocks, self._tokenizer = blocks, tokenizer
         self._query_length, self._max_masks, self._batch_size, self._seed = query_length, max_masks, batch_size, seed
         span_blocks = np.repeat(np.arange(len(spans)), np.diff(spans.span_bounds))
         widths = np.diff(spans.flat_spans, axis=1)[:, 0]
-        usable = np.flatnonzero(widths <= min(max_masks, query_length - 2))
+        excess = np.maximum(widths - max_masks, 0)
+        is_usable = (widths <= query_length - 2) & ((excess == 0) | (long_spans == "cut"))
+        usable = np.flatnonzero(is_usable)
+        self.counts = {
+            "spans": len(usable),
+            "dropped": len(widths) - len(usable),
+            "cut": int((excess[usable] > 0).sum()),
+            "unasked_pieces": int(excess[usable].sum()),
+        }
         if not len(usable):
             raise UserError("the corpus has no salient spans to mask: check that its names are capitalised")
         held_out = _held_out(np.asarray(blocks.documents))[span_blocks[usable]]
@@ -92,13 +109,13 @@ class PretrainQueries:
         widths_B1 = (span_BS[:, 1] - span_BS[:, 0])[:, None]
         weights_BM = (offsets_BM < widths_B1).astype(np.float32)
         positions_BM = np.where(weights_BM > 0, span_BS[:, :1] + 1 + offsets_BM, 0).astype(np.int32)
-        rows = np.arange(size)[:, None]
-        targets_BM = np.where(weights_BM > 0, query_ids[rows, positions_BM], 0).astype(np.int32)
-        # Position 0 is [CLS]: padding masks write there and [CLS] is written back.
-        query_ids[rows, positions_BM] = tokenizer.mask_id
-        query_ids[:, 0] = tokenizer.cls_id
+        targets_BM = np.take_along_axis(query_ids, positions_BM, axis=1)
+        targets_BM = np.where(weights_BM > 0, targets_BM, 0).astype(np.int32)
+        # The whole span is masked, also where it is longer than what is asked for.
+        places_BQ = np.arange(self._query_length)[None] - span_BS[:, :1] - 1
+        query_ids[(places_BQ >= 0) & (places_BQ < widths_B1)] = tokenizer.mask_id
         lengths = (lengths_B + 2).astype(np.int32)
-        return QueryBatch(query_ids, lengths, positions_BM, targets_BM, weights_BM, span_blocks)
+        return QueryBatch(query_ids, lengths, positions_BM, targets_BM, weights_BM, span_blocks, ids_BQ)
 
 
 def _held_out(documents_N):

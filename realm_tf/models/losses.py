@@ -35,9 +35,15 @@ def marginal_log_likelihood(scores_BK, gold_BKM, mask_BM, marginal="token"):
     raise ValueError(f"marginal must be 'token' or 'span', not {marginal!r}")
 
 
-def masked_mean(values, mask):
-    """Mean of `values` where `mask` is 1; 0 where there is none."""
-    return ops.sum(values * mask) / ops.maximum(ops.sum(mask), 1.0)
+def masked_mean(values, mask, total=None):
+    """Mean of `values` where `mask` is 1; 0 where there is none.
+
+    Args:
+      total: scalar, the sum of the mask over all replicas of a step. What the replicas return then adds up to the mean
+        over the whole batch, and so do the gradients. (The released code took the mean of the replicas' own means, in
+        which a mask weighs the more the fewer others its replica has: this function without `total`, averaged.)
+    """
+    return ops.sum(values * mask) / ops.maximum(ops.sum(mask) if total is None else total, 1.0)
 
 
 def retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, null_BK):
@@ -70,24 +76,32 @@ def retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, null_BK):
     }
 
 
-def inverse_cloze_loss(queries_BD, blocks_BD):
+def inverse_cloze_loss(queries_BD, blocks_GD, first=0):
     """ICT (Lee et al. 2019, section 4): mean -log softmax of the own block among the batch's, query to block.
 
-    Returns: loss and accuracy, scalars.
+    Args:
+      queries_BD: this replica's queries.
+      blocks_GD: the blocks of the global batch, gathered from all replicas in their order: every one of them is a
+        negative of every query but its own (`orqa/models/ict_model.py`, `cross_shard_concat`).
+      first: int, the row of `blocks_GD` that belongs to the first query; the others follow.
+
+    Returns: loss and accuracy, means over this replica's queries. Replicas with as many queries each have the whole
+      batch's loss as their mean, and its gradient too if each one's reaches through `blocks_GD` to all blocks.
     """
-    scores_BB = ops.matmul(queries_BD, ops.transpose(blocks_BD))
-    own_B = ops.arange(ops.shape(scores_BB)[0])
-    loss = -ops.mean(gold_log_probs(scores_BB, own_B))
-    accuracy = ops.mean(ops.cast(ops.equal(ops.cast(ops.argmax(scores_BB, axis=-1), own_B.dtype), own_B), "float32"))
+    scores_BG = ops.matmul(queries_BD, ops.transpose(blocks_GD))
+    own_B = ops.arange(ops.shape(scores_BG)[0]) + first
+    loss = -ops.mean(gold_log_probs(scores_BG, own_B))
+    accuracy = ops.mean(ops.cast(ops.equal(ops.cast(ops.argmax(scores_BG, axis=-1), own_B.dtype), own_B), "float32"))
     return loss, accuracy
 
 
-def positive_log_loss(logits_BS, positive_BS):
+def positive_log_loss(logits_BS, positive_BS, total=None):
     """-log of the probability on all positives of a row, where it has one (ORQA's `marginal_log_loss`).
 
     Args:
       logits_BS: scores; `NEGATIVE` for a slot that is none.
       positive_BS: 1.0 or 0.0.
+      total: rows that have a positive, over all replicas; see `masked_mean`.
 
     Returns: mean loss over the rows that have a positive (0 if none has), and the share of rows that have one, so that
       a batch without positives is seen in the log rather than taken for a perfect one.
@@ -95,4 +109,4 @@ def positive_log_loss(logits_BS, positive_BS):
     has_B = ops.max(positive_BS, axis=-1)
     positive_logits_BS = ops.where(positive_BS > 0, logits_BS, NEGATIVE)
     loss_B = ops.logsumexp(logits_BS, axis=-1) - ops.logsumexp(positive_logits_BS, axis=-1)
-    return masked_mean(loss_B, has_B), ops.mean(has_B)
+    return masked_mean(loss_B, has_B, total), ops.mean(has_B)

@@ -19,7 +19,9 @@ class OpenQA(keras.Model):
       span_positive [B, K, J, W]  float32, 1 where the span is an answer
 
     Returns: loss and measures. The retriever's term needs a block with an answer in the beam, the reader's a gold span
-    in the K blocks; how often each exists is in the measures (`original.md` 2.7).
+    in the K blocks (`orqa/models/orqa_model.py`): each term is a mean over the questions that have it, their shares are
+    `answer_in_beam` and `answer_in_read`, and the measure of a term that no question has is NaN, never a 0 that would
+    pass for a perfect one.
     """
 
     def __init__(self, retriever, reader, **kwargs):
@@ -39,8 +41,8 @@ class OpenQA(keras.Model):
         loss = retriever_loss + reader_loss
         return loss, {
             "loss": loss,
-            "retriever_loss": retriever_loss,
-            "reader_loss": reader_loss,
+            "retriever_loss": _where_any(answerable, retriever_loss),
+            "reader_loss": _where_any(readable, reader_loss),
             "answer_in_beam": answerable,
             "answer_in_read": readable,
             "span_accuracy": correct,
@@ -60,3 +62,7 @@ class OpenQA(keras.Model):
         logits_BKX = ops.reshape(logits_RJW, (num_questions, num_read, -1))
         # A minimum of NEGATIVE plus a score would still be NEGATIVE to float32's last digits.
         return ops.reshape(logits_BKX + ops.expand_dims(scores_BT[:, :num_read], -1), (num_questions, -1))
+
+
+def _where_any(share, value):
+    return ops.where(share > 0, value, float("nan"))

@@ -27,6 +27,8 @@ class Realm(keras.Model):
       mask_weights [B, M]     float32, 1 at real masks
       null [B, K]             float32, 1 at the null document
       valid [B, K]            float32, 0 at a slot that holds no candidate
+      mask_total []           float32, optional: real masks of the step over all replicas, whose losses then add up to
+                              that of the whole batch (see `losses.masked_mean`)
 
     Returns: loss (scalar) and a dict of measures (scalars).
     """
@@ -43,7 +45,7 @@ class Realm(keras.Model):
         gold_BKM = self.read(batch, training)
         mask_BM = batch["mask_weights"]
         log_BM, log_prior_BK = losses.marginal_log_likelihood(scores_BK, gold_BKM, mask_BM, self.marginal)
-        loss = -losses.masked_mean(log_BM, mask_BM)
+        loss = -losses.masked_mean(log_BM, mask_BM, batch.get("mask_total"))
         measures = losses.retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, batch["null"])
         return loss, {"loss": loss, **measures}
 

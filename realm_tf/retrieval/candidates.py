@@ -6,7 +6,9 @@ NULL = -1  # the row of the null document
 EMPTY = -2  # the row of a slot without a candidate (a corpus smaller than k)
 
 
-def choose(rows_BS, own_B, num_candidates, null_candidate=True, exclude="own", documents_N=None):
+def choose(
+    rows_BS, own_B, num_candidates, null_candidate=True, exclude="own", documents_N=None, duplicates_BS=None
+):
     """The candidates of each query.
 
     Args:
@@ -16,6 +18,7 @@ def choose(rows_BS, own_B, num_candidates, null_candidate=True, exclude="own", d
       null_candidate: whether the last slot is the null document.
       exclude: "own" drops the own block; "document" all blocks of its document; "none" keeps it (trivial candidates).
       documents_N: int [N], the document of each block; needed for "document".
+      duplicates_BS: bool [B, S], further results to drop (see `near_duplicates`).
 
     Returns: int64 [B, K]; the null document, where there is one, is `NULL` in the last slot; slots that the corpus
       cannot fill are `EMPTY`.
@@ -25,7 +28,9 @@ def choose(rows_BS, own_B, num_candidates, null_candidate=True, exclude="own", d
         dropped_BS = documents_N[rows_BS] == documents_N[own_B][:, None]
     else:
         dropped_BS = (rows_BS == own_B[:, None]) & (exclude == "own")
-    # A stable sort by "dropped" moves the own block behind all others and keeps their order.
+    if duplicates_BS is not None:
+        dropped_BS = dropped_BS | duplicates_BS
+    # A stable sort by "dropped" moves what is dropped behind all others and keeps their order.
     order = np.argsort(dropped_BS, axis=1, kind="stable")
     sorted_BS = np.where(np.take_along_axis(dropped_BS, order, 1), EMPTY, np.take_along_axis(rows_BS, order, 1))
     chosen = np.full((len(rows_BS), num_candidates), EMPTY, np.int64)

@@ -3,6 +3,7 @@
 import json
 import os
 
+from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.training.run_context import CONFIG
 
@@ -22,6 +23,7 @@ CONCERNS = {
     "warm_start": "warm_start",
     "pretrain": "pretrain",
     "pretrain.max_masks": "queries",
+    "pretrain.long_spans": "queries",
     "index": "pretrain",
     "finetune": "finetune_realm",
 }
@@ -30,7 +32,6 @@ CONCERNS = {
 def refuse_stored(context, stage):
     """`refuse` for a single verb: the context's configuration against the one that its run has stored, if any."""
     from realm_tf import artifacts
-    from realm_tf import config as config_lib
     from realm_tf.training import stages
 
     path = context.path(CONFIG)
@@ -51,7 +52,7 @@ def refuse(workdir, stored, new, stages, from_stage=None):
     Raises: `UserError` that says what differs, and the stage to redo from.
     """
     kept = stages[: stages.index(from_stage)] if from_stage else stages
-    differing = sorted(_differences(stored, json.loads(json.dumps(new))))
+    differing = sorted(_differences(_filled(stored), _filled(new)))
     concerned = {_first_concerned(key) for key in differing}
     if concerned.intersection(kept):
         raise UserError(
@@ -64,6 +65,18 @@ def _first_concerned(key):
     while key not in CONCERNS:
         key = key.rpartition(".")[0]
     return CONCERNS[key]
+
+
+def _filled(value):
+    """A configuration as JSON has it, with the defaults of fields that it lacks: they are newer than it."""
+    defaults = config_lib.to_dict(config_lib.Config())
+    return json.loads(json.dumps(_merge(defaults, value)))
+
+
+def _merge(defaults, value):
+    if not (isinstance(defaults, dict) and isinstance(value, dict)):
+        return value
+    return {**defaults, **{name: _merge(defaults.get(name), item) for name, item in value.items()}}
 
 
 def _differences(a, b, prefix=""):

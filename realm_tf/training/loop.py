@@ -1,5 +1,6 @@
 """The one training loop: batches in, steps, figures, checkpoints, a resume that continues where a kill left off."""
 
+import collections
 import dataclasses
 import math
 import os
@@ -29,7 +30,8 @@ class Task:
     """What a stage trains.
 
     name: for the progress bar. directory: checkpoints and figures. parts: {name: Keras model} to save.
-    loss_fn: batch -> (loss, {measure: scalar}), in `keras.ops` or TensorFlow.
+    loss_fn: batch -> (loss, {measure: scalar}), in `keras.ops` or TensorFlow. A measure that a batch does not have is
+      NaN and left out of the mean that is logged.
     batch_fn: step -> (batch of tensors, {figure: float}); a function of the step alone where a bitwise resume matters.
     hooks: called as hook(step) after each step, and may return {figure: float}; step counts from 1.
     """
@@ -58,7 +60,7 @@ def train(task):
     log = MetricLog(task.directory)
     log.resume_at(start)
     step_fn = _make_step(task)
-    lines, sums, count = [], {}, 0
+    lines, seen = [], collections.defaultdict(list)
     with Progress(task.name, task.steps, unit="step", start=start) as bar:
         for step in range(start + 1, task.steps + 1):
             batch, figures = _batch(task, step, parent)
@@ -67,15 +69,14 @@ def train(task):
             measures = {name: float(value) for name, value in outputs.items()}
             _check_finite(task, step, measures, parent)
             for name, value in {**figures, **measures}.items():
-                sums[name] = sums.get(name, 0.0) + value
-            count += 1
+                seen[name].append(value)
             extra = {}
             for hook in task.hooks:
                 extra.update(hook(step) or {})
             if extra or step % LOG_EVERY == 0 or step == task.steps:
-                lines.append({name: value / count for name, value in sums.items()} | extra)
+                lines.append({name: _mean(values) for name, values in seen.items()} | extra)
                 log.write(step, learning_rate=rate, **lines[-1])
-                sums, count = {}, 0
+                seen.clear()
             bar.update(1, **_shown(lines[-1] if lines else measures))
             if step % task.checkpoint_steps == 0 or step == task.steps:
                 checkpoint.save(parent, step, task.parts, task.optimizer, **task.facts)
@@ -90,6 +91,12 @@ def _batch(task, step, parent):
         # A search with queries that are not finite fails in its own ways; this is their common cause.
         checkpoint.require_finite(parent, step - 1, task.parts)
         raise
+
+
+def _mean(values):
+    """The mean of the values that are not NaN; NaN, which is null in the log, if there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _shown(line):

@@ -26,14 +26,20 @@ class BertAdamW:
         self._config = config
         self._held, self._hold_steps = ({id(v) for v in held} if hold_steps else set()), hold_steps
         self.warmup = config.warmup_steps or min(10_000, max(100, steps // 10))
-        self.warmup = min(self.warmup, max(1, steps // 2))
+        self.warmup = min(self.warmup, max(1, steps // 2))  # a run of under 200 steps is not all warm-up
         self.steps = steps
         self.first_moments = [tf.Variable(tf.zeros(v.shape)) for v in self.variables]
         self.second_moments = [tf.Variable(tf.zeros(v.shape)) for v in self.variables]
         self._decays = [config.weight_decay if _decayed(v) else 0.0 for v in self.variables]
 
     def learning_rate(self, step):
-        """Linear warm-up, then linear decay to 0 at `steps`; `step` counts from 0."""
+        """Linear warm-up, then linear decay to 0 at `steps`; `step` counts from 0.
+
+        With decay_from="start" it is BERT's to the digit: the decay runs from step 0 on, whose own rate is 0.
+        """
+        if self._config.decay_from == "start":
+            share = step / self.warmup if step < self.warmup else max(0.0, 1 - step / self.steps)
+            return self._config.learning_rate * share
         up = min(1.0, (step + 1) / self.warmup)
         down = max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))
         return self._config.learning_rate * min(up, down)

@@ -14,7 +14,7 @@ from realm_tf.data.realm_batch import realm_batch
 from realm_tf.models import build, weights
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
-from realm_tf.retrieval import candidates
+from realm_tf.retrieval import candidates, near_duplicates
 from realm_tf.training import loop, zero_shot
 from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.optimizer import BertAdamW
@@ -26,6 +26,7 @@ SWAPS = "swaps.jsonl"
 KEEP_EMBEDDERS = 3
 FALLEN = 0.9  # of the best reciprocal rank seen: below it, a warning
 SAME_DOCUMENT = 16  # further results searched for, where the blocks of the own document are dropped from them
+NEAR_DUPLICATES = 8  # and where near-duplicates are
 
 
 class Pretraining:
@@ -50,7 +51,9 @@ class Pretraining:
             settings.max_masks,
             settings.batch_size,
             self.config.seed,
+            settings.long_spans,
         )
+        self._say_counts()
         self.refresher = Refresher(context.workdir, self.config.index.kind, self.config.index.keep)
         self._drop_newer_than_checkpoint()
         if not artifacts.newest(self.index_dir):
@@ -72,32 +75,58 @@ class Pretraining:
             with open(self._swaps_path, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in kept)
 
+    def _say_counts(self):
+        counts, settings = self.queries.counts, self.config.pretrain
+        say(
+            f"{counts['spans']} salient spans to mask, {counts['dropped']} left out as too long; {counts['cut']} have "
+            f"more than {settings.max_masks} pieces: {counts['unasked_pieces']} pieces are masked and not asked for"
+        )
+
     # === Batches ===
 
     def batch(self, step):
-        """Tensors of a step and the figures of the index that served it."""
+        """Tensors of a step, and figures: of the index that served it, and how often it had nothing to fill a slot."""
         self._swap_if_newer(step)
         queries = self.queries.batch(step)
-        return self._tensors(queries), {"lag_steps": float(step - self.index.step)}
+        chosen_BK, near = self._choose(queries)
+        figures = {"lag_steps": float(step - self.index.step)}
+        figures["empty_slots"] = float((chosen_BK == candidates.EMPTY).mean())
+        if self.config.pretrain.exclude_overlap:
+            figures["near_duplicates"] = near
+        return self._tensors(queries, chosen_BK), figures
 
-    def _tensors(self, queries):
-        chosen = self._choose(queries)
-        arrays = realm_batch(queries, chosen, self.context.blocks, self.context.tokenizer, self.config.lengths)
+    def _tensors(self, queries, chosen_BK):
+        arrays = realm_batch(queries, chosen_BK, self.context.blocks, self.context.tokenizer, self.config.lengths)
         return {name: tf.constant(value) for name, value in arrays.items()}
 
     def _choose(self, queries):
-        """Rows of the candidates of each query, int64 [B, K]."""
+        """Rows of the candidates of each query, int64 [B, K], and how many near-duplicates a query had on average."""
         settings = self.config.pretrain
         extra = {"none": 0, "own": 1, "document": SAME_DOCUMENT}[self.exclude]
+        extra += NEAR_DUPLICATES if settings.exclude_overlap else 0
         rows_BS, _ = self.index.search(queries.query_ids, settings.num_candidates + extra)
-        return candidates.choose(
+        duplicates_BS, near = self._duplicates(queries, rows_BS)
+        chosen_BK = candidates.choose(
             rows_BS,
             queries.blocks,
             settings.num_candidates,
             settings.null_candidate,
             self.exclude,
             np.asarray(self.context.blocks.documents),
+            duplicates_BS,
         )
+        return chosen_BK, near
+
+    def _duplicates(self, queries, rows_BS):
+        blocks, share = self.context.blocks, self.config.pretrain.exclude_overlap
+        duplicates_BS, near = np.zeros(rows_BS.shape, bool), 0.0
+        if self.exclude != "none":
+            duplicates_BS = near_duplicates.copies(blocks, rows_BS, queries.blocks)
+        if share:
+            near_BS = near_duplicates.overlap(blocks, rows_BS, queries.sentence_ids) >= share
+            near = float((near_BS & ~duplicates_BS).sum(axis=1).mean())
+            duplicates_BS |= near_BS
+        return duplicates_BS, near
 
     def _swap_if_newer(self, step):
         """At a batch boundary, the newest index takes the place of the one in use; each swap makes a line of a log."""
@@ -139,7 +168,7 @@ class Pretraining:
         sums = {}
         batches = self.queries.held_out(settings.eval_batches)
         for queries in batches:
-            for name, value in self._eval_step(self._tensors(queries)).items():
+            for name, value in self._eval_step(self._tensors(queries, self._choose(queries)[0])).items():
                 sums[name] = sums.get(name, 0.0) + float(value) / len(batches)
         figures = {f"held_out_{name}": value for name, value in sums.items()}
         recall = zero_shot.recall_of_index(self.context, self.index)

@@ -42,16 +42,19 @@ class QABatches:
             batch["span_positive"] = self._span_positive(questions, read_BK, question_lengths, joint_ids.shape[1])
         return batch, rows_BT, question_lengths
 
+    def _matchers(self, questions):
+        return self._context.matchers(questions, self._settings.has_answer)
+
     def _beam_positive(self, questions, rows_BT):
         found = [
             matcher.blocks_with_answer(self._context.blocks, rows)
-            for matcher, rows in zip(self._context.matchers(questions), rows_BT, strict=True)
+            for matcher, rows in zip(self._matchers(questions), rows_BT, strict=True)
         ]
         return np.stack(found).astype(np.float32)
 
     def _span_positive(self, questions, read_BK, question_lengths, joint_length):
         positive = np.zeros((*read_BK.shape, joint_length, self._settings.max_span_width), np.float32)
-        for b, matcher in enumerate(self._context.matchers(questions)):
+        for b, matcher in enumerate(self._matchers(questions)):
             for k, row in enumerate(read_BK[b]):
                 for start, end in matcher.piece_spans(self._context.blocks, row):
                     first, width = start + question_lengths[b], end - start

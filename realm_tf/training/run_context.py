@@ -94,11 +94,15 @@ class RunContext:
             return [q for q in read_questions(self.path("questions", "train.jsonl")) if _in_dev(q)]
         return []
 
-    def matchers(self, questions):
-        """The `AnswerMatcher` of each question, made once a run."""
-        missing = [q for q in questions if q not in self._matchers]
-        self._matchers.update(zip(missing, make_matchers(missing, self.tokenizer), strict=True))
-        return [self._matchers[q] for q in questions]
+    def matchers(self, questions, has_answer="tokens"):
+        """The `AnswerMatcher` of each question, made once a run.
+
+        Measures take the default, so that figures of different runs mean the same; fine-tuning says its own.
+        """
+        known = self._matchers.setdefault(has_answer, {})
+        missing = [q for q in questions if q not in known]
+        known.update(zip(missing, make_matchers(missing, self.tokenizer, has_answer), strict=True))
+        return [known[q] for q in questions]
 
     def _has_dev(self):
         return os.path.exists(self.path("questions", "dev.jsonl"))

@@ -52,10 +52,11 @@ def _inputs(text):
 def _queries(context):
     from beam_jobs import mark_salient_spans
 
+    pretrain = context.config.pretrain
     mark_salient_spans.run(
         blocks=context.pretrain_blocks.path,
         output=context.path("queries"),
-        max_span_pieces=context.config.pretrain.max_masks,
+        max_span_pieces=pretrain.max_masks if pretrain.long_spans == "drop" else context.config.corpus.max_block_length,
     )
 
 

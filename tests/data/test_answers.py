@@ -11,6 +11,7 @@ from realm_tf.data.answers import make_matchers
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.questions import Question
 from realm_tf.errors import UserError
+from tests import twins
 
 TEXTS = [
     "Good business in Paris.",
@@ -72,6 +73,30 @@ def test_strings_match_whole_words(store, corpus, row, answer, found):
     one = matcher(corpus, [answer])
     assert surfaces(store, one.piece_spans(store, row), row) == found
     assert one.blocks_with_answer(store, [row]).tolist() == [bool(found)]
+
+
+@pytest.mark.parametrize(
+    "row, answer, in_block, spans",
+    [
+        (0, "US", False, []),  # "business" has it in lower case, and its pieces b, ##u, ##s are not u, ##s
+        (0, "bus", True, ["bus"]),  # regression: the released code finds it in "business"
+        (0, "sin", True, []),  # in the middle of a word no piece begins as a word does
+        (1, "US", True, ["US", "us", "US"]),  # gold spans are of lower-cased pieces, has-answer is not
+        (1, "us, the", True, ["us, the"]),
+        (1, "Us", False, ["US", "us", "US"]),
+        (2, "175", True, []),  # "1756" is one piece
+        (3, "Beyonce", False, ["Beyoncé"]),
+        (5, "king", True, ["king", "king"]),
+    ],
+)
+def test_substrings_are_what_the_released_code_takes_for_answers(store, corpus, row, answer, in_block, spans):
+    question = Question("q?", (answer,), "string", "")
+    (one,) = make_matchers([question], corpus.tokenizer, has_answer="substring")
+    assert one.blocks_with_answer(store, [row]).tolist() == [in_block] == [twins.has_substring(TEXTS[row], [answer])]
+    found = one.piece_spans(store, row)
+    assert surfaces(store, found, row) == spans
+    pieces = corpus.tokenizer.tokenize([answer])[0][0].tolist()
+    assert set(found) == twins.piece_spans(store.body_tokens(row).tolist(), [pieces])
 
 
 def test_several_answers_give_sorted_distinct_spans(store, corpus):

@@ -6,14 +6,14 @@ import pytest
 from realm_tf.data import pretrain_queries
 from realm_tf.data.pretrain_queries import HELD_OUT_ONE_IN, PretrainQueries
 from realm_tf.errors import UserError
+from tests import twins
 
 SHORT, LONG = 14, 64  # query lengths: the one cuts most sentences, the other cuts none
 
 
-def make(corpus, query_length=LONG, max_masks=6, batch_size=32, seed=1, blocks=None, spans=None):
-    return PretrainQueries(
-        blocks or corpus.blocks, spans or corpus.spans, corpus.tokenizer, query_length, max_masks, batch_size, seed
-    )
+def make(corpus, query_length=LONG, max_masks=6, batch_size=32, seed=1, blocks=None, spans=None, long_spans="drop"):
+    stores = blocks or corpus.blocks, spans or corpus.spans, corpus.tokenizer
+    return PretrainQueries(*stores, query_length, max_masks, batch_size, seed, long_spans)
 
 
 def sentences(blocks, n):
@@ -134,6 +134,44 @@ def test_spans_that_masks_cannot_cover_are_left_out(corpus):
         for b in range(32):
             widths = {tuple(s) for s in corpus.spans.spans(batch.blocks[b]).tolist() if s[1] - s[0] == 1}
             assert widths
+
+
+def test_spans_left_out_are_counted(corpus):
+    widths = np.diff(corpus.spans.flat_spans, axis=1)[:, 0]
+    counts = make(corpus, max_masks=2).counts
+    assert counts == {"spans": (widths <= 2).sum(), "dropped": (widths > 2).sum(), "cut": 0, "unasked_pieces": 0}
+    assert counts["spans"] and counts["dropped"]
+
+
+@pytest.mark.parametrize("query_length", [6, SHORT, LONG])
+def test_long_spans_are_masked_whole_and_asked_for_in_part_as_released(corpus, query_length):
+    max_masks, tokenizer, cut = 1, corpus.tokenizer, 0
+    queries = make(corpus, query_length, max_masks, long_spans="cut")
+    widths = np.diff(corpus.spans.flat_spans, axis=1)[:, 0]
+    usable = widths[widths <= query_length - 2]
+    assert queries.counts == {
+        "spans": len(usable),
+        "dropped": (widths > query_length - 2).sum(),
+        "cut": (usable > max_masks).sum(),
+        "unasked_pieces": sum(w - max_masks for w in usable if w > max_masks),
+    }
+    for step in range(6):
+        batch = queries.batch(step)
+        for b in range(32):
+            x = batch.sentence_ids[b][batch.sentence_ids[b] > 0].tolist()
+            masked = np.flatnonzero(batch.query_ids[b] == tokenizer.mask_id) - 1
+            span = int(masked[0]), int(masked[-1]) + 1
+            expected, asked, targets, excess = twins.mask(x, span, max_masks, tokenizer.mask_id)
+            assert batch.query_ids[b, : batch.lengths[b]].tolist() == [tokenizer.cls_id, *expected, tokenizer.sep_id]
+            count = int(batch.mask_weights[b].sum())
+            assert (batch.mask_positions[b, :count] - 1).tolist() == asked
+            assert batch.mask_targets[b, :count].tolist() == targets and len(asked) == count
+            # The sentence is the block's, and the span is one of the block's.
+            body = corpus.blocks.body_tokens(batch.blocks[b]).tolist()
+            assert any(body[i : i + len(x)] == x for i in range(len(body)))
+            assert span[1] - span[0] in {int(e - s) for s, e in corpus.spans.spans(batch.blocks[b])}
+            cut += excess > 0
+    assert cut > 10
 
 
 class FakeSpans:

@@ -11,6 +11,7 @@ from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.models.realm import Realm
 from realm_tf.models.span_reader import SpanReader
+from tests import twins
 
 TINY = EncoderConfig(
     init="random",
@@ -71,6 +72,59 @@ def test_loss_equals_the_sum_over_candidates_read_one_by_one():
             if batch["mask_weights"][b, m]:
                 log_p.append(np.log(sum(prior[k] * np.exp(golds[k][m]) for k in range(2))))
     assert float(loss) == pytest.approx(-np.mean(log_p), abs=1e-4)
+
+
+@pytest.mark.parametrize("marginal", ["token", "span"])
+def test_loss_and_utility_equal_the_twin(marginal):
+    model = Realm(build.build_retriever(TINY, VOCABULARY), build.build_masked_lm(TINY, VOCABULARY), marginal)
+    batch = make_batch(np.random.default_rng(4))
+    loss, measures = model(batch)
+    scores, gold = np.array(model.scores(batch), np.float64), np.array(model.read(batch), np.float64)
+    examples = [(scores[b], gold[b][:, : int(batch["mask_weights"][b].sum())]) for b in range(2)]
+    assert float(loss) == pytest.approx(twins.realm_loss(examples, marginal), abs=1e-5)
+    if marginal == "token":
+        utilities = [twins.retrieval_utility(*example, null=1) for example in examples]
+        assert float(measures["retrieval_utility"]) == pytest.approx(np.average(utilities, weights=[2, 1]), abs=1e-5)
+
+
+def test_null_document_may_stand_in_any_slot():
+    # Regression: the released code took candidate 0 for the null document. Query 0 has it first, query 1 last.
+    model = Realm(build.build_retriever(TINY, VOCABULARY), build.build_masked_lm(TINY, VOCABULARY))
+    batch = make_batch(np.random.default_rng(5))
+    moved = dict(batch)
+    for name in ("slots", "null", "valid"):
+        moved[name] = np.stack([batch[name][0, ::-1], batch[name][1]])
+    for name in ("joint_ids", "joint_segments"):
+        moved[name] = batch[name][[1, 0, 2, 3]]
+    expected, (loss, measures) = model(batch), model(moved)
+    assert float(loss) == pytest.approx(float(expected[0]), abs=1e-6)
+    for name, value in measures.items():
+        assert float(value) == pytest.approx(float(expected[1][name]), abs=1e-5), name
+
+
+def test_two_replicas_with_unequal_masks_add_up_to_the_whole_batch():
+    model = Realm(build.build_retriever(TINY, VOCABULARY), build.build_masked_lm(TINY, VOCABULARY))
+    batch = make_batch(np.random.default_rng(6))  # query 0 has two masks, query 1 one
+    variables = [v for v in model.trainable_variables if "pooled_dense" not in v.path]
+
+    def step(part):
+        with tf.GradientTape() as tape:
+            loss, _ = model(part)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        return float(loss), [tf.convert_to_tensor(g).numpy() for g in gradients]
+
+    whole, gradients = step(batch)
+    losses, parts = zip(*(step(half(batch, b) | {"mask_total": np.float32(3)}) for b in range(2)), strict=True)
+    assert sum(losses) == pytest.approx(whole, abs=1e-5)
+    for variable, expected, first, second in zip(variables, gradients, *parts, strict=True):
+        np.testing.assert_allclose(first + second, expected, atol=1e-5, err_msg=variable.path)
+
+
+def half(batch, b):
+    """Query b of a batch of two, with its own candidates; the distinct blocks may stay what they are."""
+    rows = {"joint_ids": slice(2 * b, 2 * b + 2), "joint_segments": slice(2 * b, 2 * b + 2)}
+    shared = ("block_ids", "block_segments")
+    return {name: v if name in shared else v[rows.get(name, slice(b, b + 1))] for name, v in batch.items()}
 
 
 def test_every_parameter_but_the_readers_pooler_gets_a_gradient():

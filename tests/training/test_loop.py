@@ -1,6 +1,7 @@
 """The training loop: figures, checkpoints, and a resume that ends where an undisturbed run ends, bit for bit."""
 
 import json
+import math
 
 import keras
 import numpy as np
@@ -154,3 +155,9 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(UserError, match="model/.* is not finite at step 3"):
         checkpoint.save(str(tmp_path / "checkpoints"), 3, task.parts, task.optimizer)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_measure_that_some_batches_lack_is_the_mean_of_those_that_have_it():
+    assert loop._mean([1.0, math.nan, 3.0]) == 2.0
+    assert math.isnan(loop._mean([math.nan, math.nan]))
+    assert loop._mean([math.inf, 1.0]) == math.inf  # what is not finite otherwise is seen

@@ -1,4 +1,4 @@
-"""BertAdamW against a NumPy twin written from BERT's optimizer (AdamWeightDecayOptimizer)."""
+"""BertAdamW against a NumPy twin written from BERT's optimizer (google-research/bert, `optimization.py`)."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from realm_tf.config import OptimizerConfig
 from realm_tf.training.optimizer import BertAdamW
+from tests import twins
 
 CONFIG = OptimizerConfig(learning_rate=1e-2, weight_decay=0.1, clip_norm=1.0)
 DECAYED = {"kernel": True, "bias": False, "gamma": False, "embeddings": True, "projection_norm/scale": False}
@@ -29,24 +30,6 @@ def gradients(step):
     return [(scale * rng.normal(size=(3, 4))).astype("float32") for _ in DECAYED]
 
 
-def twin(values, steps, rates, factors=None):
-    """BERT's update: no bias correction, the decay added to the update, both scaled by the rate."""
-    values = [v.astype(np.float64) for v in values]
-    m, v = ([np.zeros_like(x) for x in values] for _ in range(2))
-    for step in range(steps):
-        grads = [g.astype(np.float64) for g in gradients(step)]
-        norm = np.sqrt(sum((g**2).sum() for g in grads))
-        grads = [g * min(1.0, 1.0 / norm) for g in grads]
-        for i, (g, decayed) in enumerate(zip(grads, DECAYED.values(), strict=True)):
-            m[i] = 0.9 * m[i] + 0.1 * g
-            v[i] = 0.999 * v[i] + 0.001 * g**2
-            update = m[i] / (np.sqrt(v[i]) + 1e-6)
-            if decayed:
-                update = update + 0.1 * values[i]
-            values[i] = values[i] - rates[step] * (factors or {}).get(i, 1.0) * update
-    return values, m, v
-
-
 def test_five_steps_equal_the_twin():
     variables = make_variables()
     start = [v.numpy() for v in variables]
@@ -54,7 +37,8 @@ def test_five_steps_equal_the_twin():
     apply = tf.function(lambda grads, rate: optimizer.apply(grads, rate))
     rates = [0.01, 0.02, 0.005, 0.01, 0.03]
     norms = [float(apply(gradients(step), tf.constant(rates[step]))) for step in range(5)]
-    values, m, v = twin(start, 5, rates)
+    every = [[rate] * len(start) for rate in rates]
+    values, m, v = twins.adamw(start, map(gradients, range(5)), every, list(DECAYED.values()), decay=0.1)
     for variable, expected in zip(variables, values, strict=True):
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-4, atol=1e-6)
     for slot, expected in zip(optimizer.first_moments + optimizer.second_moments, m + v, strict=True):
@@ -138,6 +122,17 @@ def test_schedule_by_hand():
     optimizer = BertAdamW([], OptimizerConfig(learning_rate=12.0, warmup_steps=4), 10)
     rates = [optimizer.learning_rate(step) for step in range(11)]
     assert rates == pytest.approx([3, 6, 9, 12, 12, 10, 8, 6, 4, 2, 0])
+
+
+@pytest.mark.parametrize("steps, warmup", [(1000, 100), (200_000, 10_000), (10, 4)])
+def test_decay_from_the_start_is_the_released_schedule(steps, warmup):
+    config = OptimizerConfig(learning_rate=3e-5, decay_from="start", warmup_steps=0 if steps > 10 else warmup)
+    optimizer = BertAdamW([], config, steps)
+    for step in {0, 1, warmup - 1, warmup, warmup + 1, steps // 2, steps - 1, steps, steps + 1}:
+        assert optimizer.learning_rate(step) == pytest.approx(twins.learning_rate(step, 3e-5, steps, warmup)), step
+    # Where the warm-up ends, the decay has been at work for so long: 1 - 100 / 1000, and not 1.
+    assert optimizer.learning_rate(warmup) == pytest.approx(3e-5 * (1 - warmup / steps))
+    assert optimizer.learning_rate(0) == 0.0
 
 
 def test_slots_are_named_for_checkpoints():

@@ -48,5 +48,5 @@ def test_no_block_is_excluded(pretraining):
     queries = pretraining.queries.batch(0)
     best, _ = pretraining.index.search(queries.query_ids, 2)
     # Three candidates, the null document last.
-    chosen = pretraining._choose(queries)
+    chosen, _ = pretraining._choose(queries)
     assert chosen[:, :2].tolist() == best.tolist()
