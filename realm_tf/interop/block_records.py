@@ -16,6 +16,7 @@ from realm_tf.data import block_writer, flat_files, ragged
 from realm_tf.data.documents import Document
 from realm_tf.errors import UserError
 from realm_tf.interop.converted import Converted
+from realm_tf.interop.tensor_bundle import TensorBundle, first_line
 from realm_tf.progress import Progress, say
 from realm_tf.text.packing import SPECIAL_TOKENS, Packed
 from realm_tf.text.sentences import split_sentences
@@ -81,27 +82,24 @@ def open_block_embeddings(prefix):
     """
     import tensorflow as tf
 
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"{prefix} cannot be read as a checkpoint: {_first_line(error)}") from error
-    shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    if len(shapes.get(VARIABLE, ())) != 2 or types[VARIABLE] != tf.float32:
+    bundle = TensorBundle(prefix)
+    shapes, dtypes = bundle.shapes, bundle.dtypes
+    if len(shapes.get(VARIABLE, ())) != 2 or dtypes[VARIABLE] != tf.float32:
         raise UserError(f"{prefix} holds no float32 matrix {VARIABLE}, but {sorted(shapes)}: give an encoded.ckpt")
     unused = {name: "no block embedding" for name in sorted(set(shapes) - {VARIABLE})}
-    shape = tuple(shapes[VARIABLE])
+    shape = shapes[VARIABLE]
     data, needed = f"{prefix}.data-00000-of-00001", 4 * int(np.prod(shape))
     size = os.path.getsize(data) if os.path.isfile(data) else 0
     if size == needed and not unused:
         return np.memmap(data, "<f4", mode="r", shape=shape), unused
-    if len(unused) == 0 and os.path.isfile(data):
+    if not unused and os.path.isfile(data):
         raise UserError(f"{data} has {size} bytes, {VARIABLE} of shape {shape} needs {needed}: fetch it again")
     try:
         restored = tf.raw_ops.RestoreV2(
             prefix=prefix, tensor_names=[VARIABLE], shape_and_slices=[""], dtypes=[tf.float32]
         )
     except tf.errors.OpError as error:
-        raise UserError(f"{prefix}: {VARIABLE} cannot be read: {_first_line(error)}") from error
+        raise UserError(f"{prefix}: {VARIABLE} cannot be read: {first_line(error)}") from error
     return restored[0].numpy(), unused
 
 
@@ -178,7 +176,7 @@ def _strings(path):
         except StopIteration:
             return
         except tf.errors.OpError as error:
-            raise UserError(f"{path} is broken after {n} records or more: {_first_line(error)}") from error
+            raise UserError(f"{path} is broken after {n} records or more: {first_line(error)}") from error
         for raw in records:
             try:
                 yield raw.decode()
@@ -247,7 +245,3 @@ def _pack(texts, tokens, char_bounds, first_row):
         char_bounds[:-1],
         char_bounds[1:],
     )
-
-
-def _first_line(error):
-    return str(error).splitlines()[0]
