@@ -15,6 +15,7 @@ MIN_BODY = 16  # pieces of a block that are read beside the longest query
 CHOICES = {
     "encoder.pooling": ("cls", "mean"),
     "pretrain.candidates": ("search", "context"),
+    "pretrain.spans_per_query": (1,),
     "pretrain.marginal": ("token", "span"),
     "pretrain.exclude": ("own", "document", "none"),
     "pretrain.refresh": ("background", "inline", "never"),
@@ -229,7 +230,7 @@ def _check(config, path):
         section, name = key.split(".")
         value = getattr(getattr(config, section), name)
         if value not in known:
-            raise UserError(f"{path}: {key} is {value!r}; known are {', '.join(known)}")
+            raise UserError(f"{path}: {key} is {value!r}; known are {', '.join(map(str, known))}")
     for whole, part in (("joint", "query"), ("reader", "question")):
         lengths = getattr(config.lengths, whole), getattr(config.lengths, part)
         if lengths[0] < lengths[1] + MIN_BODY and config.pretrain.candidates == "search":
