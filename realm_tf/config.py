@@ -16,6 +16,7 @@ MIN_BODY = 16  # pieces of a block that are read beside the longest query
 CHOICES = {
     "encoder.pooling": ("cls", "mean"),
     "pretrain.candidates": ("search", "context"),
+    "pretrain.spans_per_query": (1,),
     "pretrain.marginal": ("token", "span"),
     "pretrain.exclude": ("own", "document", "none"),
     "pretrain.long_spans": ("drop", "cut"),
@@ -245,7 +246,7 @@ def _check(config, path):
     for key, known in CHOICES.items():
         value = functools.reduce(getattr, key.split("."), config)
         if value not in known:
-            raise UserError(f"{path}: {key} is {value!r}; known are {', '.join(known)}")
+            raise UserError(f"{path}: {key} is {value!r}; known are {', '.join(map(str, known))}")
     if not 0 <= config.pretrain.exclude_overlap <= 1:
         raise UserError(
             f"{path}: pretrain.exclude_overlap is {config.pretrain.exclude_overlap}: give a share between 0 and 1"

@@ -14,6 +14,7 @@ DOORS = {
     "scann": ("realm_tf/retrieval/scann_index.py",),
     "tensorflow_text": ("realm_tf/text/",),
     "keras_hub": ("realm_tf/models/encoder.py",),
+    "tensorflow_hub": ("realm_tf/interop/tf1_checkpoints.py",),
     "pickle": (),
     "cloudpickle": (),
     "dill": (),

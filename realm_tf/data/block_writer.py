@@ -46,15 +46,26 @@ def build_shard(documents, tokenizer, max_block_length):
     counters = collections.Counter(documents=len(kept), no_pieces=count - len(kept))
     # The pieces of all texts are the bodies end to end; documents without pieces add none.
     body = slice(tokens.row_splits[count], tokens.row_splits[-1])
-    arrays = _text_columns([documents[d] for d in kept], [packs[d] for d in kept])
-    arrays |= _body_columns(
-        [packs[d] for d in kept], tokens.token_ids[body], tokens.starts[body], tokens.ends[body]
-    )
-    flat_titles = np.concatenate([np.zeros(0, np.int32), *(titles[d] for d in kept)])
-    title_bounds = ragged.bounds_of([len(titles[d]) for d in kept])
+    bodies = tokens.token_ids[body], tokens.starts[body], tokens.ends[body]
+    return columns([documents[d] for d in kept], [packs[d] for d in kept], [titles[d] for d in kept], bodies), counters
+
+
+def columns(documents, packs, titles, bodies):
+    """The columns of a shard, of documents that are packed already.
+
+    Args:
+      documents: list of D `Document`.
+      packs: list of D `Packed`.
+      titles: list of D int arrays, the word pieces of the titles.
+      bodies: (token_ids, starts, ends), each int [P]: the pieces of all documents' texts end to end, with their
+        character offsets in the text of their document.
+    """
+    arrays = _text_columns(documents, packs) | _body_columns(packs, *bodies)
+    flat_titles = np.concatenate([np.zeros(0, np.int32), *titles])
+    title_bounds = ragged.bounds_of([len(title) for title in titles])
     of_block = arrays["block_documents"]
     arrays["title_token_ids"], arrays["title_bounds"] = ragged.take_rows(flat_titles, title_bounds, of_block)
-    return arrays, counters
+    return arrays
 
 
 def _body_columns(packs, token_ids, starts, ends):

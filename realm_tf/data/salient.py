@@ -64,7 +64,9 @@ def block_spans(blocks, n, max_span_pieces, counters):
     starts, ends = blocks.token_offsets(n)
     sentence_starts = blocks.sentence_starts(n)
     text, char_spans = blocks.text(n), []
-    for first, last in zip(starts[sentence_starts], [*starts[sentence_starts[1:]], len(text)], strict=True):
+    # An imported block may have no pieces, and then no sentences.
+    ends_of_sentences = [*starts[sentence_starts[1:]], len(text)][: len(sentence_starts)]
+    for first, last in zip(starts[sentence_starts], ends_of_sentences, strict=True):
         char_spans += [(first + start, first + end) for start, end in find_spans(text[first:last])]
     return align_spans(char_spans, starts, ends, sentence_starts, max_span_pieces, counters)
 

@@ -9,6 +9,7 @@ from realm_tf import artifacts
 from realm_tf.errors import UserError
 
 EMBEDDINGS = "embeddings.npy"
+CHUNK = 1 << 16  # embeddings checked and copied at once: an imported index need not fit into memory
 
 
 class Index(Protocol):
@@ -24,16 +25,29 @@ class Index(Protocol):
 def build(embeddings_ND, kind, directory):
     """Writes the embeddings and, for kind "scann", the searcher into `directory`.
 
+    Args:
+      embeddings_ND: float32 array, or anything with a shape whose slices of rows are read when asked for.
+      kind: "exact" or "scann".
+      directory: an existing one.
+
     Raises `UserError` if an embedding is not finite: such a version must never be published.
     """
-    if not np.isfinite(embeddings_ND).all():
-        bad = int(np.flatnonzero(~np.isfinite(embeddings_ND).all(axis=1))[0])
-        raise UserError(f"the embedding of block {bad} is not finite: the embedder is broken, nothing was published")
-    np.save(os.path.join(directory, EMBEDDINGS), embeddings_ND.astype(np.float32))
+    path = os.path.join(directory, EMBEDDINGS)
+    written_ND = np.lib.format.open_memmap(path, "w+", np.float32, tuple(embeddings_ND.shape))
+    for start in range(0, len(written_ND), CHUNK):
+        rows = np.asarray(embeddings_ND[start : start + CHUNK])
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            bad = start + int(finite.argmin())
+            raise UserError(
+                f"the embedding of block {bad} is not finite: the embedder is broken, nothing was published"
+            )
+        written_ND[start : start + CHUNK] = rows
+    written_ND.flush()
     if kind == "scann":
         from realm_tf.retrieval import scann_index
 
-        scann_index.build(embeddings_ND, directory)
+        scann_index.build(load_embeddings(directory), directory)
     elif kind != "exact":
         raise UserError(f"index.kind={kind!r}: known are 'exact' and 'scann'")
 

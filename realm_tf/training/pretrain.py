@@ -59,7 +59,10 @@ class Pretraining:
         if not artifacts.newest(self.index_dir):
             self.refresher.refresh_once(0, os.path.join(self.embedder_dir, "step_0"))
         self.index = SearchableIndex(artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"])
-        self._process, self._warned, self._best_mrr = None, False, 0.0
+        self._process, self._warned = None, False
+        # A run that resumes is measured against the best of the whole run.
+        logged = read_metrics(context.path("pretrain"))
+        self._best_mrr = max((line["zero_shot_mrr"] for line in logged if "zero_shot_mrr" in line), default=0.0)
         self._eval_step = tf.function(lambda batch: self.model(batch, training=False)[1], reduce_retracing=True)
 
     def _drop_newer_than_checkpoint(self):
