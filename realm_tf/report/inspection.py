@@ -72,4 +72,4 @@ def _legend(value, marginal):
         about = f"y: {answer['text']!r}. Word pieces: {answer['pieces']}, and as many in every filler."
     else:
         about = f"y: {best!r}, the best of the marginal. Word pieces: 1 to 3, ranked by probability per piece."
-    return f"utility = log p(y|x,z) − log p(y|x,null). {_MARGINALS[marginal]}\n{about}"
+    return f"utility = log p(y|x,z) − log p(y|x,null)\n{_MARGINALS[marginal]}\n{about}"

@@ -62,10 +62,10 @@ class Inspector:
 
         Returns: {"text", "fillers": {"null", "marginal", "blocks"}}. "null" and "marginal" are [{"text",
           "probability"}], best first, under the null document alone and under sum_z p(z|x) p(y|x,z) as configured;
-          "blocks" is [{"block_id", "title", "p_z", "utility", "fillers"}], most relevant first. utility is
-          log p(y|x,z) - log p(y|x,null) in nats (appendix D); y is the answer, or else the best filler under the
-          marginal. With an answer also {"answer": {"text", "pieces", "null", "marginal", "blocks"}}, the last three
-          being its probability under the null document, the marginal and each block.
+          "blocks" is [{"block_id", "title", "p_z", "utility", "fillers"}], in the order of the search; what their p_z
+          leave of 1 is p(null|x). utility is log p(y|x,z) - log p(y|x,null) in nats (appendix D); y is the answer, or
+          else the best filler under the marginal. With an answer also {"answer": {"text", "pieces", "null", "marginal",
+          "blocks"}}, the last three being its probability under the null document, the marginal and each block.
 
         Raises `UserError` if the text has not one blank, or the answer cannot be spelt or is too long.
         """

@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from beam_jobs import split_blocks
 from realm_tf.data.blocks import BlockStore
@@ -19,7 +20,6 @@ from realm_tf.training.run_context import RunContext
 TEXT = "Radium was discovered by ___ in Paris, after years of work in a cold shed."
 ANSWER = "Marie Curie"
 BLOCK_KEYS = ["block_id", "title", "p_z", "utility", "fillers"]
-CLOSE = {"rel": 1e-4, "abs": 1e-12}
 
 
 def context_of(run, **pretrain):
@@ -73,8 +73,25 @@ class Twin:
 
 
 @pytest.fixture(scope="module")
-def twin(tiny_run):
-    return Twin(str(tiny_run))
+def sharp_run(tiny_run, tmp_path_factory):
+    """A copy of the run with weights 15 times as large.
+
+    The run is all but untrained: it finds every filler equally good under every document, and hides mistakes. Its index
+    is left as it was, so that its scores are not those of its embedder: p(z|x) must not come from them.
+    """
+    run = tmp_path_factory.mktemp("sharp") / "run"
+    for name in ("blocks", "index/step_6", "reader"):
+        shutil.copytree(tiny_run / name, run / name)
+    shutil.copy(tiny_run / "config.json", run)
+    for path in (run / "reader" / build.WEIGHTS, run / "index" / "step_6" / "embedder" / build.WEIGHTS):
+        arrays = load_file(path)
+        save_file({name: 15 * array if array.ndim > 1 else array for name, array in arrays.items()}, path)
+    return run
+
+
+@pytest.fixture(scope="module")
+def twin(sharp_run):
+    return Twin(str(sharp_run))
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +112,8 @@ def softmax(scores):
 
 @pytest.mark.parametrize("null_candidate", [True, False])
 @pytest.mark.parametrize("marginal", ["token", "span"])
-def test_the_answer_under_each_document_and_the_marginal(tiny_run, twin, marginal, null_candidate):
-    context = context_of(tiny_run, marginal=marginal, null_candidate=null_candidate)
+def test_the_answer_under_each_document_and_the_marginal(sharp_run, twin, marginal, null_candidate):
+    context = context_of(sharp_run, marginal=marginal, null_candidate=null_candidate)
     value = Inspector(context).inspect(TEXT, ANSWER)
     rows, answer, blocks = rows_of(value, context.blocks), twin.pieces(ANSWER), context.blocks
     num_masks = len(answer)
@@ -111,12 +128,12 @@ def test_the_answer_under_each_document_and_the_marginal(tiny_run, twin, margina
         expected = np.prod(each)
     else:
         expected = sum(p * np.exp(sum(log_p[z])) for p, z in zip(p_z, candidates, strict=True))
-    assert value["answer"]["marginal"] == pytest.approx(expected, **CLOSE)
-    assert value["answer"]["null"] == pytest.approx(np.exp(sum(log_p[None])), **CLOSE)
+    assert value["answer"]["marginal"] == pytest.approx(expected, rel=1e-4, abs=0)
+    assert value["answer"]["null"] == pytest.approx(np.exp(sum(log_p[None])), rel=1e-4, abs=0)
     for k, row in enumerate(rows):
         block = value["fillers"]["blocks"][k]
         assert block["p_z"] == pytest.approx(p_z[k], rel=1e-4)
-        assert value["answer"]["blocks"][k] == pytest.approx(np.exp(sum(log_p[row])), **CLOSE)
+        assert value["answer"]["blocks"][k] == pytest.approx(np.exp(sum(log_p[row])), rel=1e-4, abs=0)
         assert block["utility"] == pytest.approx(sum(log_p[row]) - sum(log_p[None]), abs=1e-4)
 
 
@@ -137,8 +154,8 @@ def best_of_one_to_three(twin, read):
     return sorted(found, reverse=True)[:5]
 
 
-def test_fillers_without_an_answer(tiny_run, twin):
-    context = context_of(tiny_run)
+def test_fillers_without_an_answer(sharp_run, twin):
+    context = context_of(sharp_run)
     value = Inspector(context).inspect(TEXT)
     blocks, rows = context.blocks, rows_of(value, context.blocks)
     # p(z|x) is that of the query with one mask.
@@ -160,8 +177,8 @@ def test_fillers_without_an_answer(tiny_run, twin):
         check(block["fillers"], best_of_one_to_three(twin, lambda m, row=row: read[row, m]))
 
 
-def test_without_an_answer_utility_is_of_the_best_filler_under_the_marginal(tiny_run):
-    inspector = Inspector(context_of(tiny_run))
+def test_without_an_answer_utility_is_of_the_best_filler_under_the_marginal(sharp_run):
+    inspector = Inspector(context_of(sharp_run))
     value = inspector.inspect(TEXT)
     best = value["fillers"]["marginal"][0]["text"]
     asked = inspector.inspect(TEXT, best)
@@ -240,12 +257,12 @@ def test_another_run_with_another_embedder_is_embedded_anew(tiny_run, tmp_path, 
     assert "blocks are embedded now" in capsys.readouterr().err
 
 
-def test_another_corpus_gives_other_blocks(tiny_run, twin, tmp_path):
+def test_another_corpus_gives_other_blocks(sharp_run, twin, tmp_path):
     path = tmp_path / "documents.jsonl"
     texts = ["Pierre Curie discovered radium in a shed.", "Atlantis sank.", "Radium glows."]
     path.write_text("".join(json.dumps({"title": f"News {i}", "text": text}) + "\n" for i, text in enumerate(texts)))
     split_blocks.run(str(path), str(tmp_path / "other" / "blocks"), str(twin.context.tokenizer.path), 64)
-    value = Inspector(context_of(tiny_run), str(tmp_path / "other")).inspect(TEXT, ANSWER)
+    value = Inspector(context_of(sharp_run), str(tmp_path / "other")).inspect(TEXT, ANSWER)
     blocks = BlockStore(tmp_path / "other" / "blocks")
     rows = rows_of(value, blocks)
     assert sorted(block["title"] for block in value["fillers"]["blocks"]) == ["News 0", "News 1", "News 2"]
