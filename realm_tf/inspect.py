@@ -2,7 +2,7 @@
 
   python -m realm_tf.inspect --workdir=runs/demo --text="The ___ is the currency of the United Kingdom"
   python -m realm_tf.inspect --workdir=runs/demo --text="Radium was discovered by ___" --answer="Marie Curie" --json
-  python -m realm_tf.inspect --workdir=runs/demo --corpus=runs/mine --text="The ___ is the currency of Atlantis"
+  python -m realm_tf.inspect --workdir=runs/demo --corpus=runs/news --text="The ___ is the currency of Atlantis"
 
 Shows the best fillers without retrieval (the null document alone), under each retrieved document z with p(z|x) and its
 utility log p(y|x,z) - log p(y|x,null), and under the marginal sum_z p(z|x) p(y|x,z). y is the answer; without one it is
