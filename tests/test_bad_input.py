@@ -158,6 +158,39 @@ def test_broken_pattern(evaluate):
     the_error(result, "mine.jsonl:1", "(Curie", alone=True)
 
 
+# ----- sentences with a blank ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], ["--text"]),
+        (["--text="], ["the text is empty"]),
+        (["--text=Paris is a city"], ["'Paris is a city' has no blank", "___"]),
+        (["--text=___ is in ___"], ["has 2 blanks"]),
+        (["--text=___ is a city", "--answer= "], ["the answer ' ' is empty"]),
+        (["--text=___ is a city", "--answer=東"], ["the answer '東' cannot be spelt", "vocab.txt"]),
+        (["--text=___ is a city", f"--answer={'Paris ' * 40}"], ["do not fit into a query of 32"]),
+        (["--text=___ is a city", "--num_candidates=1"], ["--num_candidates=1"]),
+        (["--text=___ is a city", "--corpus=/nowhere"], ["--corpus=/nowhere holds no blocks"]),
+    ],
+)
+def test_what_inspect_cannot_fill(run_verb, tiny_run, arguments, said):
+    the_error(run_verb("realm_tf.inspect", f"--workdir={tiny_run}", *arguments), *said, alone=True)
+
+
+@pytest.mark.parametrize("lost", ["reader", "index", "blocks"])
+def test_inspect_without_a_part_of_the_run(run_verb, copy_of_run, lost):
+    shutil.rmtree(copy_of_run / lost)
+    the_error(run_verb("realm_tf.inspect", f"--workdir={copy_of_run}", "--text=___ is a city"), copy_of_run / lost)
+
+
+def test_inspect_without_a_run(run_verb, tmp_path):
+    the_error(run_verb("realm_tf.inspect", "--text=___ is a city"), "--workdir", alone=True)
+    arguments = (f"--workdir={tmp_path}", "--text=___ is a city")
+    the_error(run_verb("realm_tf.inspect", *arguments), tmp_path, "config.json", alone=True)
+
+
 # ----- flags and configurations --------------------------------------------------------------------------------------
 
 
