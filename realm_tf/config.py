@@ -151,6 +151,9 @@ class PretrainConfig:
     # Salient spans of more pieces: "drop" leaves them out; "cut" masks them whole and asks for their first max_masks
     # pieces (released code). Both are counted.
     long_spans: str = "drop"
+    # Weight of a second loss: the reader also points at the masked span in the candidates, with the span head and the
+    # relevance scores as in fine-tuning (recurring span selection, Ram et al. 2021). Not in the paper, which is 0.
+    span_weight: float = 0.0
     # Masked salient spans of a sentence: one, as released.
     spans_per_query: int = 1
     # "own": the block that x comes from is never a candidate (released code); "document": no block of its document is,

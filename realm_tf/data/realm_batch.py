@@ -3,16 +3,18 @@
 import numpy as np
 
 from realm_tf.data.inputs import BUCKET, block_inputs, joint_inputs
+from realm_tf.data.span_targets import mark_spans
 from realm_tf.retrieval.candidates import EMPTY, NULL
 
 
-def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths):
+def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths, max_span_width=0):
     """The inputs of `models.realm.Realm` as numpy arrays.
 
     Args:
       queries: `QueryBatch`.
       candidates_BK: int64 rows of `candidates.choose`.
       blocks: `BlockStore`. lengths: `LengthConfig`.
+      max_span_width: W of the feature `span_positive`; 0 leaves it out.
 
     Distinct blocks of the batch appear once; their number is rounded up, so that few shapes are met.
     """
@@ -32,8 +34,17 @@ def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths):
         names = ("null_ids", "null_segments")
         arrays = joint_inputs(query_ids, queries.lengths, blocks, rows_BK[:, -1:], tokenizer, lengths.joint)
         null = dict(zip(names, arrays, strict=True))
+    spans = {}
+    if max_span_width:
+        num_read = read_BK.shape[1]
+        answers, widths = (np.repeat(a, num_read, axis=0) for a in (queries.mask_targets, queries.mask_weights))
+        widths = widths.sum(axis=1).astype(np.int64)
+        spans["span_positive"] = mark_spans(
+            joint_ids, joint_segments, answers, widths, tokenizer.is_continuation, max_span_width
+        )
     return {
         **null,
+        **spans,
         "query_ids": query_ids,
         "block_ids": block_ids,
         "block_segments": block_segments,

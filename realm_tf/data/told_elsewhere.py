@@ -12,6 +12,7 @@ import numpy as np
 
 from realm_tf.data.inputs import close, join
 from realm_tf.data.ragged import bounds_of, gather_ranges
+from realm_tf.data.span_targets import inside, mark_spans
 from realm_tf.errors import UserError
 
 MAX_SPAN = 8  # pieces of an answer
@@ -196,7 +197,7 @@ class ToldElsewhere:
         real = position < (end - first)[:, None]
         answer_ids = gather_ranges(self._blocks.body_token_ids, self._starts[answer], self._ends[answer], MAX_SPAN)
         answer_lengths = self._ends[answer] - self._starts[answer]
-        is_answer = _occurrences(window, answer_ids, answer_lengths)
+        is_answer = inside(window, answer_ids, answer_lengths)
         in_clue = (position >= (self._starts[clue] - first)[:, None]) & (position < (self._ends[clue] - first)[:, None])
         keep = real & ~is_answer & (in_clue | ~self._dropped(window, own, rng))
         asked = rng.random(size) < self._asked
@@ -278,14 +279,7 @@ class ToldElsewhere:
         twice = np.repeat(answer, 2)
         answer_ids = gather_ranges(self._blocks.body_token_ids, self._starts[twice], self._ends[twice], MAX_SPAN)
         lengths = self._ends[twice] - self._starts[twice]
-        begins = _begins(np.where(segments > 0, ids, -1), answer_ids, lengths)
-        following = np.take_along_axis(
-            np.pad(ids, ((0, 0), (0, MAX_SPAN))), np.arange(ids.shape[1])[None] + lengths[:, None], 1
-        )
-        begins &= ~self._tokenizer.is_continuation[following]
-        positive = np.zeros((*ids.shape, self._width), np.float32)
-        rows, places = np.nonzero(begins)
-        positive[rows, places, lengths[rows] - 1] = 1.0
+        positive = mark_spans(ids, segments, answer_ids, lengths, self._tokenizer.is_continuation, self._width)
         is_mask = (ids == self._tokenizer.mask_id) & np.repeat(masked, 2)[:, None]
         is_mask[1::2] = False
         order = np.argsort(~is_mask, axis=1, kind="stable")[:, : self._max_masks]
@@ -299,23 +293,3 @@ class ToldElsewhere:
             "mask_weights": weights,
             "span_positive": positive,
         }
-
-
-def _begins(ids, answer_ids, lengths):
-    """bool like ids: the answer of the row begins here."""
-    width = ids.shape[1]
-    padded = np.pad(ids, ((0, 0), (0, answer_ids.shape[1])), constant_values=-1)
-    found = np.ones(ids.shape, bool)
-    for offset in range(answer_ids.shape[1]):
-        same = padded[:, offset : offset + width] == answer_ids[:, offset : offset + 1]
-        found &= same | (lengths <= offset)[:, None]
-    return found
-
-
-def _occurrences(ids, answer_ids, lengths):
-    """bool like ids: the piece belongs to an occurrence of the row's answer."""
-    begins = _begins(ids, answer_ids, lengths)
-    inside = np.zeros(ids.shape, bool)
-    for offset in range(answer_ids.shape[1]):
-        inside[:, offset:] |= begins[:, : ids.shape[1] - offset] & (lengths > offset)[:, None]
-    return inside

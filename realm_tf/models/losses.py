@@ -95,6 +95,13 @@ def inverse_cloze_loss(queries_BD, blocks_GD, first=0):
     return loss, accuracy
 
 
+def span_selection(logits_BX, positive_BX):
+    """Loss of pointing at a positive span, the share of rows that have one, and how often the best span is one."""
+    loss, answerable = positive_log_loss(logits_BX, positive_BX)
+    best_B1 = ops.expand_dims(ops.argmax(logits_BX, axis=-1), -1)
+    return loss, answerable, ops.mean(ops.take_along_axis(positive_BX, best_B1, axis=-1))
+
+
 def positive_log_loss(logits_BS, positive_BS, total=None):
     """-log of the probability on all positives of a row, where it has one (ORQA's `marginal_log_loss`).
 

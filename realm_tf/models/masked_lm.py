@@ -21,4 +21,8 @@ class MaskedLanguageModel(keras.Model):
 
     def call(self, token_ids, segment_ids, mask_positions, training=False):
         sequence_RJH, _ = encoder.encode(self.backbone, token_ids, segment_ids, training)
+        return self.logits(sequence_RJH, mask_positions)
+
+    def logits(self, sequence_RJH, mask_positions):
+        """The call's result, for who has the backbone's output already."""
         return ops.cast(self.head(sequence_RJH, mask_positions=mask_positions), "float32")

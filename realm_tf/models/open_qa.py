@@ -35,9 +35,7 @@ class OpenQA(keras.Model):
         retriever_loss, answerable = losses.positive_log_loss(scores_BT, batch["beam_positive"])
         logits_BX = self.span_logits(batch, scores_BT, training)
         positive_BX = ops.reshape(batch["span_positive"], (ops.shape(logits_BX)[0], -1))
-        reader_loss, readable = losses.positive_log_loss(logits_BX, positive_BX)
-        best_B1 = ops.expand_dims(ops.argmax(logits_BX, axis=-1), -1)
-        correct = ops.mean(ops.squeeze(ops.take_along_axis(positive_BX, best_B1, axis=-1), -1))
+        reader_loss, readable, correct = losses.span_selection(logits_BX, positive_BX)
         loss = retriever_loss + reader_loss
         return loss, {
             "loss": loss,

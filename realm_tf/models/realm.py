@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from realm_tf.models import losses
+from realm_tf.models import encoder, losses
 
 
 @keras.saving.register_keras_serializable("realm_tf")
@@ -27,27 +27,45 @@ class Realm(keras.Model):
       mask_weights [B, M]     float32, 1 at real masks
       null [B, K]             float32, 1 at the null document
       valid [B, K]            float32, 0 at a slot that holds no candidate
+      span_positive [B * R, J, W]  float32, with a span reader only: 1 where the span is what was masked
       mask_total []           float32, optional: real masks of the step over all replicas, whose losses then add up to
                               that of the whole batch (see `losses.masked_mean`)
 
     Returns: loss (scalar) and a dict of measures (scalars).
     """
 
-    def __init__(self, retriever, reader, marginal="token", **kwargs):
+    def __init__(self, retriever, reader, marginal="token", span_reader=None, span_weight=0.0, **kwargs):
         super().__init__(**kwargs)
         self.retriever = retriever
         self.reader = reader
         self.marginal = marginal
+        self.span_reader = span_reader
+        self.span_weight = span_weight
         self.built = True
 
     def call(self, batch, training=False):
         scores_BK = self.scores(batch, training)
-        gold_BKM = self.read(batch, training)
+        sequence_RJH = self._encode(batch["joint_ids"], batch["joint_segments"], training)
+        gold_BKM = self._with_null(self._gold(sequence_RJH, batch), batch, training)
         mask_BM = batch["mask_weights"]
         log_BM, log_prior_BK = losses.marginal_log_likelihood(scores_BK, gold_BKM, mask_BM, self.marginal)
         loss = -losses.masked_mean(log_BM, mask_BM, batch.get("mask_total"))
-        measures = losses.retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, batch["null"])
-        return loss, {"loss": loss, **measures}
+        measures = {"loss": loss, **losses.retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, batch["null"])}
+        if self.span_reader is not None:
+            span_loss, measures["span_in_read"], measures["span_accuracy"] = self._point(sequence_RJH, scores_BK, batch)
+            loss = loss + self.span_weight * span_loss
+            measures["span_loss"] = span_loss
+        return loss, measures
+
+    def _point(self, sequence_RJH, scores_BK, batch):
+        """The reader's term of open-domain QA (see `OpenQA`) on masked sentences: loss, share with a span, accuracy."""
+        logits_RJW = self.span_reader.span_logits(sequence_RJH, batch["joint_segments"])
+        size = ops.shape(scores_BK)[0]
+        logits_BRX = ops.reshape(logits_RJW, (size, ops.shape(logits_RJW)[0] // size, -1))
+        logits_BRX = logits_BRX + ops.expand_dims(scores_BK[:, : ops.shape(logits_BRX)[1]], -1)
+        return losses.span_selection(
+            ops.reshape(logits_BRX, (size, -1)), ops.reshape(batch["span_positive"], (size, -1))
+        )
 
     def scores(self, batch, training=False):
         """Relevance scores [B, K] = <E(x), E(z)>, by the parameters of now."""
@@ -59,21 +77,27 @@ class Realm(keras.Model):
 
     def read(self, batch, training=False):
         """log p(y_j | z, x) of the gold pieces, [B, K, M]."""
-        gold_BKM = self._read(batch["joint_ids"], batch["joint_segments"], batch, training)
-        if "null_ids" not in batch:
-            return gold_BKM
-        null_B1M = self._read(batch["null_ids"], batch["null_segments"], batch, training)
-        return ops.concatenate([gold_BKM, null_B1M], axis=1)
+        sequence_RJH = self._encode(batch["joint_ids"], batch["joint_segments"], training)
+        return self._with_null(self._gold(sequence_RJH, batch), batch, training)
 
-    def _read(self, token_ids, segment_ids, batch, training):
+    def _encode(self, token_ids, segment_ids, training):
+        return encoder.encode(self.reader.backbone, token_ids, segment_ids, training)[0]
+
+    def _with_null(self, gold_BRM, batch, training):
+        if "null_ids" not in batch:
+            return gold_BRM
+        null_sequence = self._encode(batch["null_ids"], batch["null_segments"], training)
+        return ops.concatenate([gold_BRM, self._gold(null_sequence, batch)], axis=1)
+
+    def _gold(self, sequence_RJH, batch):
         positions_BM, targets_BM = batch["mask_positions"], batch["mask_targets"]
         size, num_masks = ops.shape(positions_BM)
-        num_read = ops.shape(token_ids)[0] // size
+        num_read = ops.shape(sequence_RJH)[0] // size
 
         def repeat(values_BM):
             expanded = ops.broadcast_to(ops.expand_dims(values_BM, 1), (size, num_read, num_masks))
             return ops.reshape(expanded, (-1, num_masks))
 
-        logits_RMV = self.reader(token_ids, segment_ids, repeat(positions_BM), training=training)
+        logits_RMV = self.reader.logits(sequence_RJH, repeat(positions_BM))
         gold_RM = losses.gold_log_probs(logits_RMV, repeat(targets_BM))
         return ops.reshape(gold_RM, (size, num_read, num_masks))

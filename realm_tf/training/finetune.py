@@ -87,7 +87,10 @@ def _start(context, system):
     if not found:
         raise UserError(f"{context.workdir} has no index: run pretrain (or warm_start and refresh) first")
     if artifacts.is_complete(context.path("reader")):
-        weights.load(context.path("reader", build.WEIGHTS), {"reader": reader.backbone})
+        parts = {"reader": reader.backbone}
+        if artifacts.manifest(context.path("reader")).get("span_head"):
+            parts["span_reader"] = reader
+        weights.load(context.path("reader", build.WEIGHTS), parts)
     return found[1], build.load_retriever(os.path.join(found[1], "embedder")), reader
 
 

@@ -40,7 +40,10 @@ class Pretraining:
         self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
         retriever = build.load_retriever(os.path.join(self.embedder_dir, "step_0"))
         reader = build.build_masked_lm(self.config.encoder, tokenizer.vocabulary_size)
-        self.model = Realm(retriever, reader, settings.marginal)
+        span_reader = None
+        if settings.span_weight:
+            span_reader = build.add_span_head(reader, self.config.encoder, self.config.finetune)
+        self.model = Realm(retriever, reader, settings.marginal, span_reader, settings.span_weight)
         # A sentence from other documents has no own block among the candidates.
         self.exclude = "none" if self.config.corpus.pretrain_input else settings.exclude
         self.queries = PretrainQueries(
@@ -99,7 +102,10 @@ class Pretraining:
         return self._tensors(queries, chosen_BK), figures
 
     def _tensors(self, queries, chosen_BK):
-        arrays = realm_batch(queries, chosen_BK, self.context.blocks, self.context.tokenizer, self.config.lengths)
+        width = self.config.finetune.max_span_width if self.model.span_reader else 0
+        arrays = realm_batch(
+            queries, chosen_BK, self.context.blocks, self.context.tokenizer, self.config.lengths, width
+        )
         return {name: tf.constant(value) for name, value in arrays.items()}
 
     def _choose(self, queries):
@@ -224,7 +230,12 @@ class Pretraining:
         return lines
 
     def _parts(self):
-        return {**self.model.retriever.parts(), "reader": self.model.reader}
+        return {**self.model.retriever.parts(), **self.reader_parts()}
+
+    def reader_parts(self):
+        """The reader's heads, which share their backbone: {part: Keras model}."""
+        parts = {"reader": self.model.reader}
+        return {**parts, "span_reader": self.model.span_reader} if self.model.span_reader else parts
 
     def _start_refresher(self):
         done = os.path.join(self.embedder_dir, DONE)
@@ -261,7 +272,7 @@ def pretrain(context, refresh=None):
     path = os.path.join(run.embedder_dir, f"step_{final}")
     if not artifacts.is_complete(os.path.join(run.index_dir, f"step_{final}")):
         run.refresher.refresh_once(final, path)
-    _publish_reader(context, run.model.reader)
+    _publish_reader(context, run.reader_parts())
     swaps = read_swaps(context)
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
     last_lag = final - 1 - run.index.step
@@ -282,6 +293,7 @@ def read_swaps(context):
         return [json.loads(line) for line in file]
 
 
-def _publish_reader(context, reader):
-    with artifacts.publish(context.path("reader"), kind="reader", vocabulary=context.tokenizer.fingerprint) as (tmp, _):
-        weights.save(os.path.join(tmp, build.WEIGHTS), {"reader": reader})
+def _publish_reader(context, parts):
+    facts = {"kind": "reader", "vocabulary": context.tokenizer.fingerprint, "span_head": "span_reader" in parts}
+    with artifacts.publish(context.path("reader"), **facts) as (tmp, _):
+        weights.save(os.path.join(tmp, build.WEIGHTS), parts)

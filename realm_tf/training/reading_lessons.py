@@ -14,7 +14,6 @@ from realm_tf.data.context_rows import NEAR, NULL, OWN, ContextRows
 from realm_tf.data.told_elsewhere import ToldElsewhere
 from realm_tf.interop import hugging_face
 from realm_tf.models import build, encoder, losses
-from realm_tf.models.span_reader import SpanReader
 from realm_tf.progress import say
 from realm_tf.training import loop
 from realm_tf.training.optimizer import BertAdamW
@@ -31,9 +30,7 @@ def train_reader(context):
     config, settings = context.config, context.config.pretrain
     os.makedirs(context.path("pretrain"), exist_ok=True)
     model = build.build_masked_lm(config.encoder, context.tokenizer.vocabulary_size)
-    finetune = config.finetune
-    reader = SpanReader(model.backbone, finetune.max_span_width, finetune.span_hidden_dim, dtype=config.encoder.dtype)
-    build.assign_span_head(reader, encoder.resolve(config.encoder))
+    reader = build.add_span_head(model, config.encoder, config.finetune)
     shares = (settings.context_null, settings.context_near, 1 - settings.context_null - settings.context_near)
     stores = (context.pretrain_blocks, context.spans, context.tokenizer, config.lengths.joint, settings.max_masks)
     rows, told = [], []
@@ -41,7 +38,7 @@ def train_reader(context):
         rows.append(
             ContextRows(*stores, settings.batch_size, shares, settings.context_noise, config.seed, held_out)
         )
-        told.append(ToldElsewhere(*stores, settings.told_queries, finetune.max_span_width, config.seed, held_out))
+        told.append(ToldElsewhere(*stores, settings.told_queries, reader.max_span_width, config.seed, held_out))
 
     def loss_fn(batch):
         sequence_RJH, _ = encoder.encode(model.backbone, batch["token_ids"], batch["segment_ids"], training=True)
@@ -89,9 +86,8 @@ def _span_loss(logits_RJW, positive_RJW):
     """Rows 2 g and 2 g + 1 are one query: its spans in both blocks are soft-maxed together, as in `OpenQA`."""
     logits_GX = ops.reshape(logits_RJW, (logits_RJW.shape[0] // 2, -1))
     positive_GX = ops.reshape(positive_RJW, logits_GX.shape)
-    loss, _ = losses.positive_log_loss(logits_GX, positive_GX)
-    best_G1 = ops.expand_dims(ops.argmax(logits_GX, axis=-1), -1)
-    return loss, {"span_loss": loss, "span_accuracy": ops.mean(ops.take_along_axis(positive_GX, best_G1, axis=-1))}
+    loss, _, accuracy = losses.span_selection(logits_GX, positive_GX)
+    return loss, {"span_loss": loss, "span_accuracy": accuracy}
 
 
 def _together(rows, told, length):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from realm_tf.config import EncoderConfig
+from realm_tf.config import EncoderConfig, FinetuneConfig
 from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.models.realm import Realm
@@ -183,3 +183,26 @@ def test_span_reader_scores_spans_of_the_body_alone():
     joint = np.maximum(hidden[3, :4] + hidden[4, 4:], 0.0)
     normed = (joint - joint.mean()) / np.sqrt(joint.var() + 1e-3)
     assert logits[3, 1] == pytest.approx((normed @ reader.span_logit.kernel.numpy())[0], abs=1e-4)
+
+
+def test_pointing_adds_the_reader_term_of_open_domain_qa():
+    """The second loss is -log of the share of the gold spans in softmax(span logit + relevance score), both blocks."""
+    rng = np.random.default_rng(5)
+    reader = build.build_masked_lm(TINY, VOCABULARY)
+    pointer = build.add_span_head(reader, TINY, FinetuneConfig(max_span_width=3, span_hidden_dim=4))
+    retriever = build.build_retriever(TINY, VOCABULARY)
+    batch = make_batch(rng)
+    batch["joint_segments"][:, 8:14] = 1
+    positive = np.zeros((4, 16, 3), "float32")
+    positive[0, 9, 1] = positive[1, 10, 0] = 1.0  # query 0 has a span in both of its rows, query 1 in none
+    batch["span_positive"] = positive
+    plain, _ = Realm(retriever, reader)(batch)
+    model = Realm(retriever, reader, span_reader=pointer, span_weight=0.5)
+    loss, measures = model(batch)
+    logits = np.array(pointer(batch["joint_ids"], batch["joint_segments"])).reshape(2, 2, -1)
+    logits = logits + np.array(model.scores(batch))[:, :, None]
+    shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    expected = -np.log(shares.reshape(2, 16, 3)[positive[:2] > 0].sum())
+    assert float(loss) == pytest.approx(float(plain) + 0.5 * expected, abs=1e-4)
+    assert float(measures["loss"]) == pytest.approx(float(plain), abs=1e-5)
+    assert float(measures["span_in_read"]) == 0.5
