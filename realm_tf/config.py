@@ -180,6 +180,9 @@ class FinetuneConfig:
     reader_beam: int = 5
     max_span_width: int = 10
     span_hidden_dim: int = 256
+    # An answer's probability is the sum over the spans with its text (REALM section 3.1), or that of the best span
+    # alone (released code).
+    add_up_spans: bool = True
     eval_steps: int = 200
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
 

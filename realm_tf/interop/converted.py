@@ -47,6 +47,8 @@ class Converted:
     unused: {upstream name: why it is left out}.
     missing: {"part/name": what stands there instead}, for what the part has and the folder lacks.
     notes: sentences for people.
+    source, kept, companions: what a writer needs to give the same folder back (Hugging Face's only; else empty): JSON
+      values for the manifest, {upstream name: array} of unused tensors, and paths of small text files beside them.
     """
 
     kind: str
@@ -59,3 +61,6 @@ class Converted:
     unused: dict = dataclasses.field(default_factory=dict)
     missing: dict = dataclasses.field(default_factory=dict)
     notes: tuple = ()
+    source: dict = dataclasses.field(default_factory=dict)
+    kept: dict = dataclasses.field(default_factory=dict)
+    companions: tuple = ()

@@ -24,6 +24,7 @@ CONCERNS = {
     "pretrain.max_masks": "queries",
     "index": "pretrain",
     "finetune": "finetune_realm",
+    "finetune.add_up_spans": "evaluate",
 }
 
 
