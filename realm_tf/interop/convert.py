@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
-from realm_tf.interop import hugging_face, realm_folders, tensor_files
+from realm_tf.interop import hugging_face, realm_folders, shapes, tensor_files
 from realm_tf.models import build, weights
 from realm_tf.retrieval import index as index_lib
 from realm_tf.text.tokenizer import Tokenizer
@@ -34,8 +34,6 @@ VOCABULARY, KEPT = "vocab.txt", "kept.safetensors"
 SOURCE, BERT, OPEN_QA, EMBEDDINGS = "source", "bert", "open_qa", "block_embeddings"
 ROWS = 1 << 16  # block embeddings that are held at once
 _WORDS = "embeddings.word_embeddings.weight"
-# A reader's pooler is not computed; a BERT may have no MLM head. Such a variable keeps its initial value.
-_OPTIONAL = {"reader": ("pooler",), "span_reader": ("pooler",), "bert": ("pooler", "cls.")}
 
 
 def convert(folder, target, vocabulary=None):
@@ -190,7 +188,7 @@ class _Target:
     def _publish_parts(self, parts, config, vocabulary_size, fingerprint):
         models = build_parts(parts, config, vocabulary_size)
         for part, values in parts.items():
-            hugging_face.assign(part_names(part, models[part]), values, _OPTIONAL.get(part, ()))
+            hugging_face.assign(part_names(part, models[part]), values, shapes.OPTIONAL.get(part, ()))
         if "block_embedder" in parts:
             towers = {part: model for part, model in models.items() if part.endswith("embedder")}
             value = config_lib.to_dict(config)

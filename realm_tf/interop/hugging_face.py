@@ -109,7 +109,7 @@ def assign(named, weights, optional=()):
 
 def weights_of(named):
     """The inverse of `assign`: {name: float32 array}."""
-    return {name: _to_theirs(variable.numpy(), shape) for variable, name, shape in named}
+    return {name: to_theirs(variable.numpy(), shape) for variable, name, shape in named}
 
 
 def backbone_names(backbone):
@@ -189,7 +189,7 @@ def _assign(variable, weights, name, shape, optional):
     variable.assign(value.reshape(variable.shape))
 
 
-def _to_theirs(value, shape):
+def to_theirs(value, shape):
     value = np.asarray(value, np.float32)
     if shape is None:
         return value

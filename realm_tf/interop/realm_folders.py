@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from realm_tf.errors import UserError
-from realm_tf.interop import hugging_face, tensor_files
+from realm_tf.interop import hugging_face, shapes, tensor_files
 from realm_tf.interop.converted import Converted
 
 BLOCK_EMBEDDINGS = "block_emb"
@@ -44,8 +44,19 @@ _DEFAULTS = {
     "searcher_beam_size": 5000,
     "reader_seq_len": 320,
 }
-# What may be missing, as prefixes of our names: no pooler is computed in readers, and a BERT may have no MLM head.
-_OPTIONAL = {"reader": ("pooler.",), "span_reader": ("pooler.",), "bert": ("pooler.", "cls.")}
+# {field here: field of config.json}, of what decides shapes.
+_ENCODER = {
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
+}
+_SIZES = _ENCODER | {
+    "vocabulary_size": "vocab_size",
+    "projection_dim": "retriever_proj_size",
+    "span_hidden_dim": "span_hidden_size",
+}
 # Text files of a folder that go with it; config.json is told apart.
 COMPANIONS = (
     "vocab.txt",
@@ -218,7 +229,8 @@ class _Reading:
     def _require_all(self, part):
         expected = _expected(self._architecture, part, self._config)
         absent = {ours: theirs for ours, theirs, _ in expected if ours not in self.values[part]}
-        needed = [theirs for ours, theirs in absent.items() if not ours.startswith(_OPTIONAL.get(part, ("none",)))]
+        optional = shapes.OPTIONAL.get(part, ())
+        needed = [theirs for ours, theirs in absent.items() if not ours.startswith(optional)]
         if needed:
             others = f" and {len(needed) - 1} more" if needed[1:] else ""
             raise UserError(
@@ -239,44 +251,10 @@ class _Reading:
 
 
 def _expected(architecture, part, config):
-    """(our name, their name, shape) of every tensor that a part is made of."""
-    hidden, wide, words = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    shapes = {
-        _WORDS: (words, hidden),
-        "embeddings.position_embeddings.weight": (config["max_position_embeddings"], hidden),
-        "embeddings.token_type_embeddings.weight": (config.get("type_vocab_size", 2), hidden),
-    }
-
-    def add(name, out=hidden, wide_in=hidden):
-        shapes.update({f"{name}.weight": (out, wide_in), f"{name}.bias": (out,)})
-
-    def add_norm(name, size=hidden):
-        shapes.update({f"{name}.weight": (size,), f"{name}.bias": (size,)})
-
-    add_norm("embeddings.LayerNorm")
-    for i in range(config["num_hidden_layers"]):
-        layer = f"encoder.layer.{i}."
-        for name in ("query", "key", "value"):
-            add(f"{layer}attention.self.{name}")
-        add(f"{layer}attention.output.dense")
-        add_norm(f"{layer}attention.output.LayerNorm")
-        add(f"{layer}intermediate.dense", wide)
-        add(f"{layer}output.dense", hidden, wide)
-        add_norm(f"{layer}output.LayerNorm")
-    add("pooler.dense")
-    if part.endswith("embedder"):
-        add("projection", config["retriever_proj_size"])
-        add_norm("projection_norm", config["retriever_proj_size"])
-    elif part == "span_reader":
-        add("span_dense", 2 * config["span_hidden_size"])
-        add_norm("span_norm", config["span_hidden_size"])
-        add("span_logit", 1, config["span_hidden_size"])
-    else:
-        add("cls.predictions.transform.dense")
-        add_norm("cls.predictions.transform.LayerNorm")
-        shapes["cls.predictions.bias"] = (words,)
+    """[(our name, their name, shape)] of every tensor that a part is made of."""
+    sizes = {ours: config[theirs] for ours, theirs in _SIZES.items() if theirs in config}
     theirs = names(architecture, part)
-    return [(name, theirs(name), shape) for name, shape in shapes.items()]
+    return [(name, theirs(name), shape) for name, shape in shapes.part_shapes(part, sizes).items()]
 
 
 def _architecture(folder, config, tensors):
@@ -318,13 +296,7 @@ def _check_computation(folder, config):
 
 
 def _settings(config, architecture, shared):
-    encoder = {
-        "num_layers": config["num_hidden_layers"],
-        "num_heads": config["num_attention_heads"],
-        "hidden_dim": config["hidden_size"],
-        "intermediate_dim": config["intermediate_size"],
-        "max_sequence_length": config["max_position_embeddings"],
-    }
+    encoder = {ours: config[theirs] for ours, theirs in _ENCODER.items()}
     settings = {"encoder": encoder}
     if any(part.endswith("embedder") for part in ARCHITECTURES[architecture]):
         encoder |= {"projection_dim": config["retriever_proj_size"], "projection_epsilon": 1e-12}

@@ -39,11 +39,9 @@ ARCHITECTURES = ("RealmEmbedder", "RealmScorer", "RealmKnowledgeAugEncoder", "Re
 
 
 def words(count):
-    """`count` made-up words, all different, of which none is the beginning of another plus ##pieces."""
-    consonants, vowels = "bdfgklmnprst", "aeiou"
-    syllables = [c + v for c in consonants for v in vowels]
-    made = [a + b + c for a in syllables for b in syllables[:40] for c in "nrs"]
-    return made[: count]
+    """`count` made-up words, all different."""
+    syllables = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "aeiou"]
+    return [a + b + c for a in syllables for b in syllables for c in "nrs"][:count]
 
 
 def vocabulary(size):
@@ -142,8 +140,8 @@ def tensors_of(architecture, sizes, seed):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         values = rng.standard_normal(shape)
         is_gain = name.endswith("weight") and len(shape) == 1
-        # About 1 / sqrt(inputs), so that signals neither die nor blow up: random weights that tell errors apart.
-        scale = 0.2 if len(shape) == 1 else 1.0 if name == "block_emb" else 1.2 / np.sqrt(shape[-1])
+        # Large enough that what is read changes what comes out: random weights that tell errors apart.
+        scale = 0.2 if len(shape) == 1 else 1.0 if name == "block_emb" else 1.5 / np.sqrt(shape[-1])
         tensors[name] = (values * scale + is_gain).astype(np.float32)
     if architecture == "RealmKnowledgeAugEncoder":
         # transformers ties the decoder when it loads.
@@ -161,3 +159,10 @@ def write(folder, architecture, seed=0, **sizes):
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "vocab.txt").write_text("\n".join(vocabulary(sizes["vocab_size"])) + "\n")
     return tensors
+
+
+def texts(count, length, vocabulary_size, seed):
+    """`count` strings of up to `length` words of the vocabulary, at least half as many."""
+    rng = np.random.default_rng([seed, 7])
+    known = words(vocabulary_size - len(SPECIALS))
+    return [" ".join(rng.choice(known, rng.integers(length // 2, length + 1))) for _ in range(count)]
