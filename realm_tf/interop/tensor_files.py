@@ -109,8 +109,8 @@ def write(path, tensors, metadata):
 
 
 def _slices(value):
-    if isinstance(value, np.ndarray) and value.nbytes < 1 << 28:
-        yield value
+    if not value.shape or value.shape[0] <= ROWS:
+        yield value if isinstance(value, np.ndarray) else value[:]
         return
     for start in range(0, value.shape[0], ROWS):
         yield value[start : start + ROWS]

@@ -79,6 +79,16 @@ def test_there_and_back_in_other_types_and_in_shards(tmp_path):
     assert load_file(tmp_path / "back" / "model.safetensors").keys() == tensors.keys()
 
 
+def test_large_tensors_pass_in_slices(tmp_path, monkeypatch):
+    """12 block embeddings in slices of 5: two whole ones and a rest, in and out."""
+    monkeypatch.setattr(convert, "ROWS", 5)
+    monkeypatch.setattr(tensor_files, "ROWS", 5)
+    folder = folder_of(tmp_path, "RealmForOpenQA")
+    convert.convert(folder, tmp_path / "run")
+    export_hf(tmp_path / "run", str(tmp_path / "back"))
+    same_bytes(folder, tmp_path / "back")
+
+
 def test_bert_of_the_first_days(tmp_path):
     """gamma and beta, no MLM head, no pooler: what is missing is told, and the folder comes back as it was."""
     sizes = tiny_folders.SIZES
