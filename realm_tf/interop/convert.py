@@ -259,9 +259,12 @@ class _Target:
             _link(os.path.join(embeddings, index_lib.EMBEDDINGS), os.path.join(tmp, index_lib.EMBEDDINGS))
             if artifacts.is_complete(embedder):
                 shutil.copytree(embedder, os.path.join(tmp, "embedder"))
-        if artifacts.is_complete(parts) and len(artifacts.manifest(parts)["parts"]) == 2:
+        model = self._at("finetune", "realm", "model")
+        # What was fine-tuned here since is not put back to what came.
+        trained = artifacts.is_complete(model) and not artifacts.manifest(model).get("converted")
+        if artifacts.is_complete(parts) and len(artifacts.manifest(parts)["parts"]) == 2 and not trained:
             system = {"system": "realm", "index": os.path.relpath(index_path, self.path), "index_step": 0}
-            model = self._at("finetune", "realm", "model")
+            system |= {"converted": True}
             with artifacts.publish(model, kind=OPEN_QA, **system, **facts) as (tmp, _):
                 _link(os.path.join(parts, build.WEIGHTS), os.path.join(tmp, build.WEIGHTS))
 

@@ -188,6 +188,19 @@ def test_a_folder_goes_in_piece_by_piece(tmp_path):
     assert export_hf(run, str(tmp_path / "back"), "RealmKnowledgeAugEncoder")[0] == "RealmKnowledgeAugEncoder"
 
 
+def test_what_was_fine_tuned_since_stays(tmp_path):
+    run, folder = tmp_path / "run", folder_of(tmp_path, "RealmForOpenQA")
+    model = run / "finetune" / "realm" / "model"
+    with artifacts.publish(run / "blocks", kind="blocks", blocks=12, corpus_fingerprint="x"):
+        pass
+    convert.convert(folder, run)
+    assert artifacts.manifest(model)["corpus_fingerprint"] == "x"
+    with artifacts.publish(model, kind="open_qa", index="index/step_0", system="realm"):
+        (run / "trained").touch()
+    convert.convert(folder, run)
+    assert "converted" not in artifacts.manifest(model)
+
+
 def test_blocks_of_another_number_are_refused(tmp_path):
     folder, blocks = folder_of(tmp_path, "RealmForOpenQA"), tmp_path / "run" / "blocks"
     with artifacts.publish(blocks, kind="blocks", blocks=11, corpus_fingerprint="x"):
