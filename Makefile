@@ -1,21 +1,26 @@
 # `make` lists the targets. ARGS is passed on to the command of demo, test, test-all, bench and lock.
 
 PYTHON ?= python3
+PEER_PYTHON ?= $(PYTHON)
+CHECKPOINTS ?=
 UV ?= uv
 ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/installed.stamp
+# The peer, transformers 4.57.6 on PyTorch, has an environment of its own: it never meets TensorFlow.
+PEER_VENV := .venv-peers
+PEER_STAMP := $(PEER_VENV)/installed.stamp
 
 # TensorFlow's information and warning lines; errors stay.
 export TF_CPP_MIN_LOG_LEVEL := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench lock clean $(VENV)
+.PHONY: help demo test test-all test-peers test-official lint bench lock clean $(VENV)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  Another Python:  make demo PYTHON=python3.12"
 	@echo "  More arguments:  make test ARGS='-k losses'"
 
@@ -27,6 +32,12 @@ test: $(STAMP) ## run the tests, without the slow ones
 
 test-all: $(STAMP) ## run every test
 	@$(PY) -m pytest -m "" $(ARGS)
+
+test-peers: $(STAMP) $(PEER_STAMP) ## run transformers 4.57.6 beside this project, and compare
+	@PEER_PYTHON=$(CURDIR)/$(PEER_VENV)/bin/python $(PY) -m pytest -m "" tests/peers $(ARGS)
+
+test-official: $(STAMP) ## check the released checkpoints in CHECKPOINTS=FOLDER against their published numbers
+	@REALM_CHECKPOINTS="$(abspath $(CHECKPOINTS))" $(PY) -m pytest -m "" -rs tests/official $(ARGS)
 
 lint: $(STAMP) ## check the code with ruff
 	@$(PY) -m ruff check .
@@ -42,7 +53,7 @@ lock: ## recompile requirements.lock from requirements.in; needs uv
 	@! grep -nE '^[^#]*(://|--(extra-)?index-url|--find-links)' requirements.lock
 
 clean: ## remove .venv, caches and build outputs; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEER_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV): $(STAMP)
@@ -60,4 +71,11 @@ $(STAMP): requirements.lock
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(PEER_STAMP): tests/peers/requirements.txt
+	@command -v $(PEER_PYTHON) >/dev/null || { echo "no $(PEER_PYTHON): make test-peers PEER_PYTHON=python3.11" >&2; exit 2; }
+	@echo "Installing transformers 4.57.6 and PyTorch into $(PEER_VENV)."
+	@$(PEER_PYTHON) -m venv --clear $(PEER_VENV)
+	@$(PEER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
 	@touch $@

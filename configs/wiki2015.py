@@ -46,6 +46,7 @@ def get_config():
             num_candidates=5,
             # A short run has a hot optimizer (docs/results.md): the retriever goes at a third of the reader's rate.
             retriever_rate=0.3,
+            span_weight=1.0,
             # Two or three blocks tell one article: a sibling says who, another article says what.
             exclude="document",
             publish_steps=100,

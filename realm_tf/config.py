@@ -201,6 +201,9 @@ class FinetuneConfig:
     # What makes a block or span an answer to learn from: "tokens", whole words of normalised pieces; "substring", the
     # raw string anywhere in the block and its pieces anywhere in a word (released code).
     has_answer: str = "tokens"
+    # An answer's probability is the sum over the spans with its text (REALM section 3.1), or that of the best span
+    # alone (released code).
+    add_up_spans: bool = True
     eval_steps: int = 200
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
 

@@ -194,9 +194,7 @@ def test_an_answer_is_not_found_within_another_word(tmp_path, vocabulary_path, c
 # === 9: the commands of the README name modules and flags that do not exist ===
 
 DEFINED = {"config", "set", "data_dir", "workdir", "help", "helpfull"}
-# Commands of `realm_tf.convert` there await their page, docs/checkpoints.md.
-PAGES = [p for p in [running.ROOT / "README.md", *sorted((running.ROOT / "docs").glob("*.md"))]
-         if p.name != "checkpoints_tf1.md"]  # fmt: skip
+PAGES = [running.ROOT / "README.md", *sorted((running.ROOT / "docs").glob("*.md"))]
 
 
 def flags_of(module):

@@ -44,7 +44,8 @@ def weights_file(folder):
     path = pathlib.Path(folder) / "model.safetensors"
     if not path.is_file():
         pickled = sorted(p.name for pattern in ("*.bin", "*.pt") for p in path.parent.glob(pattern))
-        hint = f" ({pickled[0]} is a pickle and is not opened: save it as safetensors)" if pickled else ""
+        safe = "write it anew with safetensors.torch.save_model(model, 'model.safetensors')"
+        hint = f" ({pickled[0]} is a pickle and is not opened: {safe})" if pickled else ""
         raise UserError(f"{folder} has no model.safetensors{hint}")
     return path
 
@@ -58,9 +59,15 @@ def read_weights(folder):
     try:
         with safe_open(path, "np") as file:
             names = [name for name in file.keys() if not name.endswith("position_ids")]
-            return {name.removeprefix("bert."): np.asarray(file.get_tensor(name), np.float32) for name in names}
+            return {todays(name): np.asarray(file.get_tensor(name), np.float32) for name in names}
     except SafetensorError as error:
         raise UserError(f"{path} is broken ({error}): fetch or make it again") from error
+
+
+def todays(name):
+    """BERT's first folders have TensorFlow's words for a LayerNorm, and some have no leading `bert.`."""
+    name = name.removeprefix("bert.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def assign_backbone(backbone, weights):
@@ -68,27 +75,48 @@ def assign_backbone(backbone, weights):
 
     The pooler may be missing (it then stays random). Raises `UserError` naming a weight of another shape or none.
     """
-    for variable, name, shape in _backbone_names(backbone):
-        _assign(variable, weights, name, shape, optional=name.startswith("pooler"))
+    assign(backbone_names(backbone), weights, optional=("pooler",))
 
 
 def assign_mlm_head(head, weights):
     """Puts `cls.predictions.*` into a `MaskedLMHead`; left random where the folder has no such head."""
-    for variable, name, shape in _head_names(head):
-        _assign(variable, weights, name, shape, optional=True)
+    assign(mlm_head_names(head), weights, optional=("cls.predictions",))
 
 
 def backbone_weights(backbone):
     """The inverse of `assign_backbone`: {Hugging Face name: float32 array}."""
-    return {name: _to_theirs(variable.numpy(), shape) for variable, name, shape in _backbone_names(backbone)}
+    return weights_of(backbone_names(backbone))
 
 
 def mlm_head_weights(head):
     """The inverse of `assign_mlm_head`."""
-    return {name: _to_theirs(variable.numpy(), shape) for variable, name, shape in _head_names(head)}
+    return weights_of(mlm_head_names(head))
 
 
-def _backbone_names(backbone):
+def assign(named, weights, optional=()):
+    """Puts weights under Hugging Face's names into variables.
+
+    Args:
+      named: iterable of (variable, name, shape), from the functions `..._names` below.
+      weights: {name: array}; may hold more.
+      optional: prefixes of names that may be missing; such a variable keeps its value.
+
+    Raises: `UserError` naming a weight of another shape or none.
+    """
+    for variable, name, shape in named:
+        _assign(variable, weights, name, shape, name.startswith(tuple(optional)))
+
+
+def weights_of(named):
+    """The inverse of `assign`: {name: float32 array}."""
+    return {name: to_theirs(variable.numpy(), shape) for variable, name, shape in named}
+
+
+def backbone_names(backbone):
+    """(variable, name, shape) of a keras-hub `BertBackbone`.
+
+    shape: theirs, for a dense kernel [out, in] that ours holds transposed, perhaps split into heads; None: as is.
+    """
     yield backbone.token_embedding.embeddings, "embeddings.word_embeddings.weight", None
     yield backbone.position_embedding.position_embeddings, "embeddings.position_embeddings.weight", None
     yield backbone.segment_embedding.embeddings, "embeddings.token_type_embeddings.weight", None
@@ -114,7 +142,8 @@ def _backbone_names(backbone):
     yield backbone.pooled_dense.bias, "pooler.dense.bias", (hidden,)
 
 
-def _head_names(head):
+def mlm_head_names(head):
+    """(variable, name, shape) of a `MaskedLMHead`; its decoder is the token embedding."""
     dense, norm = head._intermediate_dense, head._intermediate_layer_norm
     hidden = dense.bias.shape[0]
     yield dense.kernel, "cls.predictions.transform.dense.weight", (hidden, hidden)
@@ -123,17 +152,34 @@ def _head_names(head):
     yield head._bias, "cls.predictions.bias", None
 
 
+def projection_names(embedder):
+    """(variable, name, shape) of what an `Embedder` has above its backbone; names as in `interop.converted`."""
+    yield from _dense(embedder.projection, "projection")
+    yield from _norm(embedder.projection_norm, "projection_norm")
+
+
+def span_head_names(reader):
+    """(variable, name, shape) of what a `SpanReader` has above its backbone; names as in `interop.converted`."""
+    yield from _dense(reader.span_dense, "span_dense")
+    yield from _norm(reader.span_norm, "span_norm")
+    yield from _dense(reader.span_logit, "span_logit")
+
+
+def _dense(layer, name):
+    yield layer.kernel, f"{name}.weight", tuple(layer.kernel.shape[::-1])
+    yield layer.bias, f"{name}.bias", None
+
+
 def _norm(layer, name):
     yield layer.gamma, f"{name}.weight", None
     yield layer.beta, f"{name}.bias", None
 
 
 def _assign(variable, weights, name, shape, optional):
-    """Shape: theirs, for a dense kernel [out, in] that ours holds transposed, perhaps split into heads; None: as is."""
     if name not in weights:
         if optional:
             return
-        raise UserError(f"the checkpoint lacks {name}: it is not the BERT encoder that its config.json describes")
+        raise UserError(f"the checkpoint lacks {name}: it is not what its config.json describes")
     value = weights[name]
     expected = tuple(shape) if shape else tuple(variable.shape)
     if tuple(value.shape) != expected:
@@ -143,7 +189,7 @@ def _assign(variable, weights, name, shape, optional):
     variable.assign(value.reshape(variable.shape))
 
 
-def _to_theirs(value, shape):
+def to_theirs(value, shape):
     value = np.asarray(value, np.float32)
     if shape is None:
         return value

@@ -11,7 +11,7 @@ from keras import ops
 from realm_tf.config import MINI
 from realm_tf.errors import UserError
 from realm_tf.interop import hugging_face
-from realm_tf.models.gelu import gelu
+from realm_tf.models.fused import gelu
 
 ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 MINI_FOLDER = ASSETS / "realm_mini"

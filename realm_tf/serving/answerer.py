@@ -33,8 +33,8 @@ class Retrieved:
 class Answerer:
     """Answers lists of questions with an `OpenQA` model.
 
-    p(y|x) is summed over the spans with the same normalised text, in whatever block (REALM section 3.2); the span shown
-    is the most probable of them.
+    p(y|x) is summed over the spans with the same normalised text, in whatever block (REALM section 3.1), and the span
+    shown is the most probable of them; without `finetune.add_up_spans` it is that of the best span (the released code).
     """
 
     def __init__(self, context, model, batches):
@@ -78,7 +78,7 @@ class Answerer:
 
     def _merge(self, spans, num_answers):
         """Adds up the probabilities of spans with one normalised text; spans come best first."""
-        merged = {}
+        merged, add_up = {}, self._context.config.finetune.add_up_spans
         for probability, row, first, last in spans:
             starts, ends = self._context.blocks.token_offsets(row)
             if probability < 1e-9 or first < 0 or last >= len(starts):
@@ -86,6 +86,8 @@ class Answerer:
             start, end = int(starts[first]), int(ends[last])
             text = self._context.blocks.text(row)[start:end]
             key = metrics.normalize_answer(text) or text
+            if key in merged and not add_up:
+                continue
             if key in merged:
                 best = merged[key]
                 merged[key] = dataclasses.replace(best, probability=best.probability + float(probability))

@@ -45,11 +45,11 @@ def export(context, system="realm", output=None):
         shutil.copy(os.path.join(model_path, build.WEIGHTS), os.path.join(tmp, build.WEIGHTS))
         shutil.copy(context.tokenizer.path, os.path.join(tmp, VOCABULARY))
         with open(os.path.join(tmp, CONFIG), "w", encoding="utf-8") as file:
-            json.dump(config_lib.to_dict(_self_contained(context)), file, indent=2)
+            json.dump(config_lib.to_dict(self_contained(context)), file, indent=2)
     return path
 
 
-def _self_contained(context):
+def self_contained(context):
     """The configuration without the initial weights, whose folder may be gone: fine-tuned ones replace them."""
     encoder_config = context.config.encoder
     source = encoder.resolve(encoder_config)

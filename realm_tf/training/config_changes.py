@@ -26,6 +26,7 @@ CONCERNS = {
     "pretrain.long_spans": "queries",
     "index": "pretrain",
     "finetune": "finetune_realm",
+    "finetune.add_up_spans": "evaluate",
 }
 
 

@@ -205,7 +205,7 @@ def test_positive_log_loss_over_replicas_adds_up():
 
 
 def test_gelu_equals_keras_and_its_gradient():
-    from realm_tf.models.gelu import gelu
+    from realm_tf.models.fused import gelu
 
     x = tf.Variable(np.linspace(-4, 4, 33).astype("float32"))
     with tf.GradientTape(persistent=True) as tape:

@@ -1,0 +1,165 @@
+"""This project's weights as a Hugging Face folder, that transformers 4.57.6 (the last with REALM) loads."""
+
+import os
+import shutil
+import uuid
+
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from realm_tf import artifacts
+from realm_tf.errors import UserError
+from realm_tf.interop import convert, hugging_face, realm_folders, tensor_files
+from realm_tf.models import build, weights
+from realm_tf.retrieval import index as index_lib
+from realm_tf.serving.bundle import self_contained
+from realm_tf.training.run_context import RunContext
+
+ARCHITECTURES = tuple(realm_folders.ARCHITECTURES)
+
+
+def export_hf(workdir, output, architecture=None):
+    """Writes a Hugging Face folder of a run's weights, whether the run was converted or trained here.
+
+    What was converted from a Hugging Face folder goes back under its own names, types and config.json, unused tensors
+    included; what was trained here goes out as float32 under transformers' names.
+
+    Args:
+      workdir: a working directory.
+      output: the folder to make; must not exist.
+      architecture: of `ARCHITECTURES`; by default the one that was converted, or RealmForOpenQA for a run that has a
+        fine-tuned system.
+
+    Returns: (architecture, number of tensors). Raises: `UserError` if the choice is open, or a part is missing.
+    """
+    if os.path.exists(output):
+        raise UserError(f"--export_hf={output} exists already: give a new folder")
+    if architecture and architecture not in ARCHITECTURES:
+        raise UserError(f"--architecture={architecture}: known are {', '.join(ARCHITECTURES)}")
+    context = RunContext(workdir)
+    records = {m["architecture"]: name for name, m in convert.sources(workdir).items() if "architecture" in m}
+    architecture = architecture or _only(context, records)
+    values = _values(context, architecture)
+    if architecture in records:
+        source = context.path(convert.SOURCE, records[architecture])
+        manifest = artifacts.manifest(source)
+        tensors = _as_before(values, load_file(os.path.join(source, convert.KEPT)), manifest["tensors"])
+        text = manifest["config"]
+        companions = [os.path.join(source, name) for name in realm_folders.COMPANIONS]
+    else:
+        tensors, text = _anew(context, architecture, values)
+        companions = [str(context.tokenizer.path)]
+    tmp = f"{output.rstrip('/')}.{uuid.uuid4().hex[:8]}.tmp"
+    os.makedirs(tmp)
+    try:
+        tensor_files.write(os.path.join(tmp, "model.safetensors"), tensors, {"format": "pt"})
+        with open(os.path.join(tmp, "config.json"), "w", encoding="utf-8") as file:
+            file.write(text)
+        for path in filter(os.path.exists, companions):
+            name = os.path.basename(path)
+            shutil.copy(path, os.path.join(tmp, name if name in realm_folders.COMPANIONS else convert.VOCABULARY))
+        os.rename(tmp, output)
+    except BaseException:
+        shutil.rmtree(tmp, ignore_errors=True)
+        raise
+    return architecture, len(tensors)
+
+
+def _only(context, records):
+    """The architecture, where nothing else can be meant."""
+    if len(records) == 1:
+        return next(iter(records))
+    if not records and artifacts.is_complete(context.path("finetune", "realm", "model")):
+        return "RealmForOpenQA"
+    held = ", ".join(records) or "no Hugging Face folder"
+    known = ", ".join(ARCHITECTURES)
+    raise UserError(f"{context.workdir} was converted from {held}: choose by --architecture, one of {known}")
+
+
+def _values(context, architecture):
+    """{part: {name: array}} of an architecture's parts, and its "block_emb" where it has one, from the run."""
+    parts = tuple(realm_folders.ARCHITECTURES[architecture])
+    if architecture == realm_folders.BERT:
+        return {"bert": _bert(context)}
+    if "block_embedder" in parts:
+        found = artifacts.newest(context.path("embedder"))
+        if not found:
+            raise UserError(f"{context.workdir} has no embedder: there is no {architecture} in it")
+        where, encoder_value = found[1], artifacts.manifest(found[1])["encoder"]
+        parts = parts if not encoder_value["share_embedders"] else ("block_embedder",)
+    elif "reader" in parts:
+        where = context.path("reader")
+    else:
+        where = _open_qa(context)
+    values = _load(context, where, parts)
+    if architecture == "RealmForOpenQA":
+        values[realm_folders.BLOCK_EMBEDDINGS] = _block_embeddings(context, where)
+    return values
+
+
+def _load(context, where, parts):
+    artifacts.manifest(where)
+    path = os.path.join(where, build.WEIGHTS)
+    models = convert.build_parts(parts, self_contained(context), _vocabulary_size(path))
+    weights.load(path, models)
+    return {part: hugging_face.weights_of(convert.part_names(part, model)) for part, model in models.items()}
+
+
+def _vocabulary_size(path):
+    """Rows of the token embedding in a file of ours: a converted run may have no vocabulary."""
+    with safe_open(path, "np") as file:
+        return next(file.get_slice(name).get_shape()[0] for name in file.keys() if "/token_embedding/" in name)
+
+
+def _bert(context):
+    """The reader's values, or those of the BERT that the run starts from."""
+    if artifacts.is_complete(context.path("reader")):
+        return _load(context, context.path("reader"), ("reader",))["reader"]
+    folder = context.path(convert.BERT)
+    artifacts.manifest(folder)
+    return {hugging_face.todays(name): tensor.read() for name, tensor in tensor_files.open_folder(folder).items()}
+
+
+def _open_qa(context):
+    finetuned = context.path("finetune", "realm", "model")
+    return finetuned if artifacts.is_complete(finetuned) else context.path(convert.OPEN_QA)
+
+
+def _block_embeddings(context, where):
+    index_path = artifacts.manifest(where).get("index", convert.EMBEDDINGS)
+    return index_lib.load_embeddings(context.path(index_path))
+
+
+def _as_before(values, kept, records):
+    """{name: (dtype, value)} of the folder that was converted."""
+    tensors = {}
+    for name, record in records.items():
+        if record.get("part") == realm_folders.BLOCK_EMBEDDINGS:
+            value = values[realm_folders.BLOCK_EMBEDDINGS]
+        else:
+            value = values[record["part"]][record["name"]] if "part" in record else kept[name]
+        tensors[name] = record["dtype"], value
+    return tensors
+
+
+def _anew(context, architecture, values):
+    """({name: ("F32", value)}, config.json) of weights that were trained here."""
+    config = self_contained(context)
+    tensors = {}
+    if any(part.endswith("embedder") for part in values):
+        for field, theirs in (("pooling", "cls"), ("projection_epsilon", 1e-12)):
+            if getattr(config.encoder, field) != theirs:
+                raise UserError(
+                    f"encoder.{field} is {getattr(config.encoder, field)!r} in {context.workdir}: a Hugging Face "
+                    f"{architecture} computes with {theirs!r}"
+                )
+    for part in realm_folders.ARCHITECTURES[architecture]:
+        theirs = realm_folders.names(architecture, part)
+        # One shared tower stands under both names: transformers ties them, and wants both.
+        held = values.get(part, values.get("block_embedder"))
+        tensors |= {theirs(name): ("F32", value) for name, value in held.items()}
+    blocks = values.get(realm_folders.BLOCK_EMBEDDINGS)
+    if blocks is not None:
+        tensors[realm_folders.BLOCK_EMBEDDINGS] = "F32", blocks
+    count = 0 if blocks is None else len(blocks)
+    return tensors, realm_folders.config_of(architecture, config, context.tokenizer.vocabulary_size, count)
