@@ -87,10 +87,11 @@ def train(task):
 def _batch(task, step, parent):
     try:
         return task.batch_fn(step - 1)
-    except Exception:
-        # A search with queries that are not finite fails in its own ways; this is their common cause.
-        checkpoint.require_finite(parent, step - 1, task.parts)
-        raise
+    except FloatingPointError as error:
+        # Weights may still be finite, and too large for what is computed with them.
+        raise UserError(
+            f"{task.name}: {error} at step {step}; {checkpoint.good_state(parent)}. {checkpoint.LOWER_RATE}"
+        ) from error
 
 
 def _mean(values):

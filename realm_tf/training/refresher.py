@@ -7,6 +7,7 @@ is the same function called in place.
 import os
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from realm_tf import artifacts
@@ -101,13 +102,20 @@ def make_embed_fn(retriever):
 
 
 def make_query_fn(retriever):
-    """token_ids int32 [B, Q] -> numpy query embeddings [B, D]."""
+    """token_ids int32 [B, Q] -> numpy query embeddings [B, D]; `FloatingPointError` if one is not finite."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def embed(token_ids):
         return retriever.embed_queries(token_ids, training=False)
 
-    return lambda ids: embed(tf.constant(ids)).numpy()
+    def query_fn(token_ids):
+        queries_BD = embed(tf.constant(token_ids)).numpy()
+        if not np.isfinite(queries_BD).all():
+            # A search would fail with them in ways of its own, or find nothing.
+            raise FloatingPointError("a query embedding is not finite")
+        return queries_BD
+
+    return query_fn
 
 
 class SearchableIndex:
