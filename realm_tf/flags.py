@@ -120,14 +120,15 @@ def open_run(workdir, config_path, overrides, data_dir, stage):
     what a stage before `stage` has made.
     """
     from realm_tf import config as config_lib
-    from realm_tf.training import config_changes
+    from realm_tf.training import config_changes, stages
     from realm_tf.training.run_context import RunContext
 
     if not config_path:
         if overrides:
             raise UserError("--set changes a configuration file: give --config as well")
         return RunContext(workdir)
-    context = RunContext(workdir, config_lib.load(config_path, overrides, data_dir))
-    config_changes.refuse_stored(context, stage)
+    config = config_lib.load(config_path, overrides, data_dir)
+    config_changes.refuse_stored(workdir, config, stages.NAMES, stage)
+    context = RunContext(workdir, config)
     context.store_config()
     return context

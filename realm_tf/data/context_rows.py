@@ -8,7 +8,7 @@ p(z|x) is 1, so the loss is REALM's with a single candidate.
 
 import numpy as np
 
-from realm_tf.data.inputs import join
+from realm_tf.data.inputs import close, join
 from realm_tf.data.ragged import gather_ranges
 
 NULL, NEAR, OWN = range(3)
@@ -126,8 +126,7 @@ class ContextRows:
         return chosen & inside
 
     def _assemble(self, window_BW, chosen_BW, start_B, end_B, context_BW, context_B):
-        tokenizer, size = self._tokenizer, len(window_BW)
-        lengths_B = end_B - start_B
+        tokenizer, lengths_B = self._tokenizer, end_B - start_B
         positions = np.arange(window_BW.shape[1])[None]
         shifted = np.minimum(start_B[:, None] + positions, window_BW.shape[1] - 1)
         real = positions < lengths_B[:, None]
@@ -136,11 +135,8 @@ class ContextRows:
         order = np.argsort(~masked, axis=1, kind="stable")[:, : self._max_masks]
         weights = np.take_along_axis(masked, order, 1).astype(np.float32)
         targets = np.where(weights > 0, np.take_along_axis(query, order, 1), 0).astype(np.int32)
-        heads = np.zeros((size, query.shape[1] + 2), np.int32)
-        heads[:, 0] = tokenizer.cls_id
-        heads[:, 1:-1] = np.where(masked, tokenizer.mask_id, query)
-        heads[np.arange(size), lengths_B + 1] = tokenizer.sep_id
-        ids, segments = join(heads, lengths_B + 2, context_BW, context_B, tokenizer, self._length)
+        heads, head_lengths_B = close(np.where(masked, tokenizer.mask_id, query), lengths_B, tokenizer)
+        ids, segments = join(heads, head_lengths_B, context_BW, context_B, tokenizer, self._length)
         return {
             "token_ids": ids,
             "segment_ids": segments,

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from realm_tf.data.inputs import close
 from realm_tf.data.ragged import gather_ranges
 from realm_tf.errors import UserError
 
@@ -100,11 +101,7 @@ class PretrainQueries:
         return self._mask(ids_BQ, lengths_B, span_BS - window_B[:, None], span_blocks)
 
     def _mask(self, ids_BQ, lengths_B, span_BS, span_blocks):
-        tokenizer, size = self._tokenizer, len(ids_BQ)
-        query_ids = np.zeros((size, self._query_length), np.int32)
-        query_ids[:, 0] = tokenizer.cls_id
-        query_ids[:, 1:-1] = ids_BQ
-        query_ids[np.arange(size), lengths_B + 1] = tokenizer.sep_id
+        query_ids, closed_lengths_B = close(ids_BQ, lengths_B, self._tokenizer)
         offsets_BM = np.arange(self._max_masks)[None]
         widths_B1 = (span_BS[:, 1] - span_BS[:, 0])[:, None]
         weights_BM = (offsets_BM < widths_B1).astype(np.float32)
@@ -113,8 +110,8 @@ class PretrainQueries:
         targets_BM = np.where(weights_BM > 0, targets_BM, 0).astype(np.int32)
         # The whole span is masked, also where it is longer than what is asked for.
         places_BQ = np.arange(self._query_length)[None] - span_BS[:, :1] - 1
-        query_ids[(places_BQ >= 0) & (places_BQ < widths_B1)] = tokenizer.mask_id
-        lengths = (lengths_B + 2).astype(np.int32)
+        query_ids[(places_BQ >= 0) & (places_BQ < widths_B1)] = self._tokenizer.mask_id
+        lengths = closed_lengths_B.astype(np.int32)
         return QueryBatch(query_ids, lengths, positions_BM, targets_BM, weights_BM, span_blocks, ids_BQ)
 
 

@@ -45,7 +45,7 @@ class ToldElsewhere:
     Args:
       blocks: `BlockStore`. spans: `SalientSpanStore`. tokenizer: `Tokenizer`.
       joint_length: J. max_masks: M. num_queries: G. max_span_width: W.
-      seed: int. held_out: True draws queries from documents that training never sees (one in a hundred).
+      seed: int.
       asked: share of the queries that ask with a question word; the others have masks in the span's place.
       own: share of the queries whose answer is in the block that they are from, where they must be found by half of
         their words.
@@ -54,13 +54,12 @@ class ToldElsewhere:
     """
 
     def __init__(
-        self, blocks, spans, tokenizer, joint_length, max_masks, num_queries, max_span_width, seed, held_out=False,
-        asked=0.6, own=0.3,
-    ):  # fmt: skip
+        self, blocks, spans, tokenizer, joint_length, max_masks, num_queries, max_span_width, seed, asked=0.6, own=0.3
+    ):
         self._blocks, self._tokenizer = blocks, tokenizer
         self._length, self._max_masks, self._num_queries = joint_length, max_masks, num_queries
         self._width, self._seed, self._asked, self._own = max_span_width, seed, asked, own
-        self._find_pairs(spans, held_out)
+        self._find_pairs(spans)
         words = [word for kind in range(6) for word in _WORDS[kind]]
         tokenized = tokenizer.tokenize(words)
         self._word_ids = np.zeros((len(words), PLACEHOLDER), np.int32)
@@ -72,7 +71,7 @@ class ToldElsewhere:
 
     # === Which sentences tell the same ===
 
-    def _find_pairs(self, spans, held_out):
+    def _find_pairs(self, spans):
         blocks = self._blocks
         per_block = np.diff(np.asarray(spans.span_bounds))
         rows = np.repeat(np.arange(len(per_block)), per_block)
@@ -81,7 +80,7 @@ class ToldElsewhere:
         starts, ends = base + flat_spans[:, 0], base + flat_spans[:, 1]
         sentence = np.asarray(blocks.sentence_bounds)[rows] + np.asarray(spans.flat_sentences, np.int64)
         hashes = self._hashes(starts, ends)
-        self._rows, self._starts, self._ends, self._sentences, self._hash = rows, starts, ends, sentence, hashes
+        self._rows, self._starts, self._ends, self._sentences = rows, starts, ends, sentence
         unique, inverse, seen = np.unique(hashes, return_inverse=True, return_counts=True)
         self._kinds = self._kinds_of(unique, inverse)
         good = (ends - starts <= min(MAX_SPAN, self._width)) & (seen[inverse] <= MAX_SEEN) & self._long(starts, ends)
@@ -114,9 +113,10 @@ class ToldElsewhere:
                 "no two sentences of this corpus share two salient spans, so there is nothing told elsewhere to learn "
                 "from: take a larger corpus, whose articles speak of each other"
             )
-        wanted = (query_documents % 100 == 0) == held_out
+        kept_out = query_documents % 100 == 0
+        parts = {held_out: np.flatnonzero(kept_out == held_out) for held_out in (False, True)}
         # In a corpus too small to hold any out, all are drawn from.
-        self._drawn = np.flatnonzero(wanted if wanted.any() else ~wanted)
+        self._drawn = {x: parts[x] if len(parts[x]) else parts[not x] for x in parts}
 
     def _hashes(self, starts, ends):
         """uint64 of the pieces of each span."""
@@ -170,12 +170,14 @@ class ToldElsewhere:
 
     # === Batches ===
 
-    def batch(self, step):
-        """token_ids, segment_ids [2 G, J]; mask_positions, mask_targets, mask_weights [2 G, M]; span_positive
+    def batch(self, step, held_out=False):
+        """Queries of the documents that training never sees (one in a hundred) if `held_out`, else of the others.
+
+        Returns: token_ids, segment_ids [2 G, J]; mask_positions, mask_targets, mask_weights [2 G, M]; span_positive
         float32 [2 G, J, W]. Rows 2 g and 2 g + 1 are query g with the block that has its answer and with one that
         has not; masks count in the former alone, and only where the query has masks."""
         rng = np.random.default_rng([self._seed, 7, step])
-        drawn = rng.choice(self._drawn, self._num_queries)
+        drawn = rng.choice(self._drawn[held_out], self._num_queries)
         here = self._group[drawn] + self._member[drawn]
         shift = 1 + (rng.random(len(drawn)) * (self._group_size[drawn] - 1)).astype(np.int64)
         there = self._group[drawn] + (self._member[drawn] + shift) % self._group_size[drawn]

@@ -32,8 +32,6 @@ from realm_tf.training.run_context import CONFIG
 READERS = (realm_folders, tf1_checkpoints, block_records)
 VOCABULARY, KEPT = "vocab.txt", "kept.safetensors"
 SOURCE, BERT, OPEN_QA, EMBEDDINGS = "source", "bert", "open_qa", "block_embeddings"
-ROWS = 1 << 16  # block embeddings that are held at once
-_WORDS = "embeddings.word_embeddings.weight"
 
 
 def convert(folder, target, vocabulary=None):
@@ -103,7 +101,7 @@ def write_bert(path, values, config):
     theirs = realm_folders.names(realm_folders.BERT, "bert")
     tensors = {theirs(name): ("F32", value) for name, value in values.items()}
     tensor_files.write(os.path.join(path, "model.safetensors"), tensors, {"format": "pt"})
-    text = realm_folders.config_of(realm_folders.BERT, config, values[_WORDS].shape[0])
+    text = realm_folders.config_of(realm_folders.BERT, config, values[realm_folders.WORDS].shape[0])
     with open(os.path.join(path, "config.json"), "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -119,7 +117,7 @@ class _Target:
 
     def add(self, converted, folder, vocabulary):
         """Publishes what a folder held."""
-        rows = {values[_WORDS].shape[0] for values in converted.parts.values()}
+        rows = {values[realm_folders.WORDS].shape[0] for values in converted.parts.values()}
         tokenizer = self._tokenizer(vocabulary or converted.vocabulary, rows)
         if converted.write_blocks and not tokenizer:
             raise UserError(f"{folder}: block records need the vocabulary of the models: give --vocabulary=vocab.txt")
@@ -210,17 +208,9 @@ class _Target:
             weights.save(os.path.join(tmp, build.WEIGHTS), models)
 
     def _publish_embeddings(self, embeddings):
-        """Copies block embeddings a slice at a time. Raises `UserError` where one is not finite."""
         count, dim = embeddings.shape
         with artifacts.publish(self._at(EMBEDDINGS), kind=EMBEDDINGS, blocks=count, dim=dim) as (tmp, _):
-            path = os.path.join(tmp, index_lib.EMBEDDINGS)
-            array = np.lib.format.open_memmap(path, "w+", np.float32, (count, dim))
-            for start in range(0, count, ROWS):
-                rows = np.asarray(embeddings[start : start + ROWS], np.float32)
-                if not np.isfinite(rows).all():
-                    raise UserError(f"a block embedding among rows {start} to {start + len(rows)} is not finite")
-                array[start : start + len(rows)] = rows
-            array.flush()
+            index_lib.write_embeddings(embeddings, tmp)
 
     def _publish_source(self, name, converted, folder):
         with artifacts.publish(

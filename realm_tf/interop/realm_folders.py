@@ -34,7 +34,7 @@ _THEIRS = (
     ("cls.", "cls."),
 )
 _DECODER, _DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
-_WORDS = "embeddings.word_embeddings.weight"
+WORDS = "embeddings.word_embeddings.weight"
 # Of RealmConfig in transformers 4.57.6, for what a config.json leaves out.
 _DEFAULTS = {
     "retriever_proj_size": 128,
@@ -219,7 +219,7 @@ class _Reading:
         yield theirs
         if "LayerNorm." in theirs:  # BERT's first folders kept TensorFlow's words
             yield theirs.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-        if part in ("reader", "bert") and theirs.endswith(_WORDS):
+        if part in ("reader", "bert") and theirs.endswith(WORDS):
             yield prefix + _DECODER
         elif part in ("reader", "bert") and theirs.endswith("cls.predictions.bias"):
             yield prefix + _DECODER_BIAS

@@ -95,6 +95,16 @@ def inverse_cloze_loss(queries_BD, blocks_GD, first=0):
     return loss, accuracy
 
 
+def joint_span_logits(logits_RJW, scores_BT):
+    """[B, K * J * W]: span logits of the first K blocks of each of B examples (R = B * K) plus the blocks' relevance
+    scores, to be soft-maxed jointly over blocks and spans (ORQA section 3)."""
+    size = ops.shape(scores_BT)[0]
+    num_read = ops.shape(logits_RJW)[0] // size
+    logits_BKX = ops.reshape(logits_RJW, (size, num_read, -1))
+    # A minimum of NEGATIVE plus a score would still be NEGATIVE to float32's last digits.
+    return ops.reshape(logits_BKX + ops.expand_dims(scores_BT[:, :num_read], -1), (size, -1))
+
+
 def span_selection(logits_BX, positive_BX):
     """Loss of pointing at a positive span, the share of rows that have one, and how often the best span is one."""
     loss, answerable = positive_log_loss(logits_BX, positive_BX)

@@ -55,11 +55,7 @@ class OpenQA(keras.Model):
     def span_logits(self, batch, scores_BT, training=False):
         """[B, K * J * W]: span logit plus the relevance score of its block, to be soft-maxed jointly."""
         logits_RJW = self.reader(batch["joint_ids"], batch["joint_segments"], training=training)
-        num_questions = ops.shape(scores_BT)[0]
-        num_read = ops.shape(batch["joint_ids"])[0] // num_questions
-        logits_BKX = ops.reshape(logits_RJW, (num_questions, num_read, -1))
-        # A minimum of NEGATIVE plus a score would still be NEGATIVE to float32's last digits.
-        return ops.reshape(logits_BKX + ops.expand_dims(scores_BT[:, :num_read], -1), (num_questions, -1))
+        return losses.joint_span_logits(logits_RJW, scores_BT)
 
 
 def _where_any(share, value):

@@ -45,8 +45,7 @@ class Realm(keras.Model):
 
     def call(self, batch, training=False):
         scores_BK = self.scores(batch, training)
-        sequence_RJH = self._encode(batch["joint_ids"], batch["joint_segments"], training)
-        gold_BKM = self._with_null(self._gold(sequence_RJH, batch), batch, training)
+        gold_BKM, sequence_RJH = self.read(batch, training)
         mask_BM = batch["mask_weights"]
         log_BM, log_prior_BK = losses.marginal_log_likelihood(scores_BK, gold_BKM, mask_BM, self.marginal)
         loss = -losses.masked_mean(log_BM, mask_BM, batch.get("mask_total"))
@@ -60,12 +59,8 @@ class Realm(keras.Model):
     def _point(self, sequence_RJH, scores_BK, batch):
         """The reader's term of open-domain QA (see `OpenQA`) on masked sentences: loss, share with a span, accuracy."""
         logits_RJW = self.span_reader.span_logits(sequence_RJH, batch["joint_segments"])
-        size = ops.shape(scores_BK)[0]
-        logits_BRX = ops.reshape(logits_RJW, (size, ops.shape(logits_RJW)[0] // size, -1))
-        logits_BRX = logits_BRX + ops.expand_dims(scores_BK[:, : ops.shape(logits_BRX)[1]], -1)
-        return losses.span_selection(
-            ops.reshape(logits_BRX, (size, -1)), ops.reshape(batch["span_positive"], (size, -1))
-        )
+        logits_BX = losses.joint_span_logits(logits_RJW, scores_BK)
+        return losses.span_selection(logits_BX, ops.reshape(batch["span_positive"], (ops.shape(logits_BX)[0], -1)))
 
     def scores(self, batch, training=False):
         """Relevance scores [B, K] = <E(x), E(z)>, by the parameters of now."""
@@ -76,9 +71,9 @@ class Realm(keras.Model):
         return ops.where(batch["valid"] > 0, scores_BK, losses.NEGATIVE)
 
     def read(self, batch, training=False):
-        """log p(y_j | z, x) of the gold pieces, [B, K, M]."""
+        """log p(y_j | z, x) of the gold pieces, [B, K, M], and the states of the joint inputs, [B * R, J, H]."""
         sequence_RJH = self._encode(batch["joint_ids"], batch["joint_segments"], training)
-        return self._with_null(self._gold(sequence_RJH, batch), batch, training)
+        return self._with_null(self._gold(sequence_RJH, batch), batch, training), sequence_RJH
 
     def _encode(self, token_ids, segment_ids, training):
         return encoder.encode(self.reader.backbone, token_ids, segment_ids, training)[0]

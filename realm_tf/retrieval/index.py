@@ -32,24 +32,29 @@ def build(embeddings_ND, kind, directory):
 
     Raises `UserError` if an embedding is not finite: such a version must never be published.
     """
-    path = os.path.join(directory, EMBEDDINGS)
-    written_ND = np.lib.format.open_memmap(path, "w+", np.float32, tuple(embeddings_ND.shape))
-    for start in range(0, len(written_ND), CHUNK):
-        rows = np.asarray(embeddings_ND[start : start + CHUNK])
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            bad = start + int(finite.argmin())
-            raise UserError(
-                f"the embedding of block {bad} is not finite: the embedder is broken, nothing was published"
-            )
-        written_ND[start : start + CHUNK] = rows
-    written_ND.flush()
+    write_embeddings(embeddings_ND, directory)
     if kind == "scann":
         from realm_tf.retrieval import scann_index
 
         scann_index.build(load_embeddings(directory), directory)
     elif kind != "exact":
         raise UserError(f"index.kind={kind!r}: known are 'exact' and 'scann'")
+
+
+def write_embeddings(embeddings_ND, directory):
+    """Writes float32 embeddings a chunk at a time, for `load_embeddings`. Raises `UserError` if one is not finite."""
+    path = os.path.join(directory, EMBEDDINGS)
+    written_ND = np.lib.format.open_memmap(path, "w+", np.float32, tuple(embeddings_ND.shape))
+    for start in range(0, len(written_ND), CHUNK):
+        rows = np.asarray(embeddings_ND[start : start + CHUNK], np.float32)
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            bad = start + int(finite.argmin())
+            raise UserError(
+                f"the embedding of block {bad} is not finite: what made it is broken, nothing was published"
+            )
+        written_ND[start : start + CHUNK] = rows
+    written_ND.flush()
 
 
 def load(path):

@@ -86,12 +86,10 @@ class Answerer:
             start, end = int(starts[first]), int(ends[last])
             text = self._context.blocks.text(row)[start:end]
             key = metrics.normalize_answer(text) or text
-            if key in merged and not add_up:
-                continue
-            if key in merged:
+            if key not in merged:
+                merged[key] = Answer(text, float(probability), int(row), start, end)
+            elif add_up:
                 best = merged[key]
                 merged[key] = dataclasses.replace(best, probability=best.probability + float(probability))
-            else:
-                merged[key] = Answer(text, float(probability), int(row), start, end)
         ordered = sorted(merged.values(), key=lambda a: -a.probability)[:num_answers]
         return ordered or [Answer("", 0.0, 0, 0, 0)]

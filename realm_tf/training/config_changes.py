@@ -3,6 +3,7 @@
 import json
 import os
 
+from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.training.run_context import CONFIG
@@ -30,15 +31,11 @@ CONCERNS = {
 }
 
 
-def refuse_stored(context, stage):
-    """`refuse` for a single verb: the context's configuration against the one that its run has stored, if any."""
-    from realm_tf import artifacts
-    from realm_tf.training import stages
-
-    path = context.path(CONFIG)
+def refuse_stored(workdir, config, stages, from_stage=None):
+    """`refuse` of a `Config` against the one that the run in `workdir` has stored, if any."""
+    path = os.path.join(workdir, CONFIG)
     if os.path.exists(path):
-        names = [known.name for known in stages.STAGES]
-        refuse(context.workdir, artifacts.read_json(path), config_lib.to_dict(context.config), names, stage)
+        refuse(workdir, artifacts.read_json(path), config_lib.to_dict(config), stages, from_stage)
 
 
 def refuse(workdir, stored, new, stages, from_stage=None):

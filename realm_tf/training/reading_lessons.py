@@ -33,16 +33,15 @@ def train_reader(context):
     reader = build.add_span_head(model, config.encoder, config.finetune)
     shares = (settings.context_null, settings.context_near, 1 - settings.context_null - settings.context_near)
     stores = (context.pretrain_blocks, context.spans, context.tokenizer, config.lengths.joint, settings.max_masks)
-    rows, told = [], []
-    for held_out in (False, True):
-        rows.append(
-            ContextRows(*stores, settings.batch_size, shares, settings.context_noise, config.seed, held_out)
-        )
-        told.append(ToldElsewhere(*stores, settings.told_queries, reader.max_span_width, config.seed, held_out))
+    rows, held_out_rows = (
+        ContextRows(*stores, settings.batch_size, shares, settings.context_noise, config.seed, held_out)
+        for held_out in (False, True)
+    )
+    told = ToldElsewhere(*stores, settings.told_queries, reader.max_span_width, config.seed)
 
     def loss_fn(batch):
         sequence_RJH, _ = encoder.encode(model.backbone, batch["token_ids"], batch["segment_ids"], training=True)
-        logits_RMV = ops.cast(model.head(sequence_RJH, mask_positions=batch["mask_positions"]), "float32")
+        logits_RMV = model.logits(sequence_RJH, batch["mask_positions"])
         gold_RM = losses.gold_log_probs(logits_RMV, batch["mask_targets"])
         word_loss = -losses.masked_mean(gold_RM, batch["mask_weights"])
         first = settings.batch_size
@@ -52,9 +51,9 @@ def train_reader(context):
         return word_loss + span_loss, {"loss": word_loss + span_loss, "word_loss": word_loss, **measures}
 
     def batch_fn(step):
-        return _tensors(_together(rows[0].batch(step)[0], told[0].batch(step), config.lengths.joint)), {}
+        return _tensors(_together(rows.batch(step)[0], told.batch(step), config.lengths.joint)), {}
 
-    measure = _make_measure(model, reader, rows[1], told[1])
+    measure = _make_measure(model, reader, held_out_rows, told)
 
     def evaluate(step):
         if step % settings.eval_steps and step != settings.steps:
@@ -132,7 +131,7 @@ def _make_measure(model, reader, rows, told):
             result[name] = {"loss": total[0] / total[2], "accuracy": total[1] / total[2]}
         figures = []
         for step in range(batches):
-            batch = told.batch(step)
+            batch = told.batch(step, held_out=True)
             values = point(*(tf.constant(batch[n]) for n in ("token_ids", "segment_ids", "span_positive")))
             figures.append([float(values["span_loss"]), float(values["span_accuracy"])])
         result["told"] = dict(zip(("loss", "accuracy"), np.mean(figures, axis=0).tolist(), strict=True))

@@ -149,6 +149,7 @@ STAGES = (
     Stage("export", _export, ("export",)),
     Stage("report", _report, ("report",)),
 )
+NAMES = tuple(stage.name for stage in STAGES)
 NEED_QUESTIONS = ("questions", "zero_shot", "finetune_realm", "finetune_orqa", "evaluate", "export")
 
 
@@ -165,20 +166,17 @@ def run_pipeline(workdir, config_path, overrides, data_dir, from_stage, command)
     """
     if not workdir:
         raise UserError("say where the run lives: --workdir=runs/demo")
-    names = [stage.name for stage in STAGES]
-    if from_stage and from_stage not in names:
-        raise UserError(f"--from={from_stage}: no such stage; known are {', '.join(names)}")
-    stored = os.path.join(workdir, CONFIG)
-    if not config_path and (overrides or not os.path.exists(stored)):
+    if from_stage and from_stage not in NAMES:
+        raise UserError(f"--from={from_stage}: no such stage; known are {', '.join(NAMES)}")
+    if not config_path and (overrides or not os.path.exists(os.path.join(workdir, CONFIG))):
         raise UserError("say which configuration to run: --config=configs/demo.py")
     config = config_lib.load(config_path, overrides, data_dir) if config_path else None
     if config:
-        if os.path.exists(stored):
-            config_changes.refuse(workdir, artifacts.read_json(stored), config_lib.to_dict(config), names, from_stage)
+        config_changes.refuse_stored(workdir, config, NAMES, from_stage)
         _check_inputs(config)
     with _only_one(workdir):
         if from_stage:
-            _redo(workdir, STAGES[names.index(from_stage) :])
+            _redo(workdir, STAGES[NAMES.index(from_stage) :])
         context = RunContext(workdir, config)
         context.store_config()
         for stage in STAGES:

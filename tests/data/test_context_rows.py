@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from realm_tf.data.context_rows import BUDGET, NEAR, NULL, OWN, ContextRows
+from tests.sequences import is_subsequence
 
 LENGTH, MASKS, BATCH = 48, 8, 64
 
@@ -49,11 +50,6 @@ def test_query_and_context_are_text_of_one_block(rows, corpus, mode):
         else:
             # Words were dropped, none added and none moved: the context is a subsequence of the block.
             assert any(is_subsequence(context, body) for body in sources)
-
-
-def is_subsequence(short, long):
-    rest = iter(long)
-    return all(item in rest for item in short)
 
 
 def test_whole_words_are_masked(rows, corpus):

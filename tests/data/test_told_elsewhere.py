@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from realm_tf.data.told_elsewhere import MAX_GROUP, MAX_SPAN, REACH, ToldElsewhere
+from tests.sequences import is_subsequence
 
 LENGTH, MASKS, QUERIES, WIDTH = 96, 8, 40, 10
 
@@ -46,9 +47,10 @@ def test_every_sentence_that_shares_a_pair_may_be_drawn(corpus):
     pairs = naive_pairs(corpus)
     documents = corpus.blocks.documents
     drawn = [documents[n] % 100 == 0 for where in pairs.values() for n, _ in where]
-    assert 0 < drawn.count(False) == len(make(corpus)._drawn)
+    told = make(corpus)
+    assert 0 < drawn.count(False) == len(told._drawn[False])
     # The fixture's one held-out document shares no pair: all sentences stand in.
-    assert drawn.count(True) == 0 and len(make(corpus, held_out=True)._drawn) == len(drawn)
+    assert drawn.count(True) == 0 and len(told._drawn[True]) == len(drawn)
 
 
 def parts(batch, r, tokenizer):
@@ -103,12 +105,7 @@ def test_a_query_and_its_block_are_of_two_sentences_that_share_both_spans(corpus
         query, _, _ = parts(batch, 2 * g, corpus.tokenizer)
         targets = iter(batch["mask_targets"][2 * g].tolist())
         filled = [next(targets) if t == corpus.tokenizer.mask_id else t for t in query]
-        assert any(_is_subsequence(filled, sentence) for sentence in sentences)
-
-
-def _is_subsequence(short, long):
-    rest = iter(long)
-    return all(item in rest for item in short)
+        assert any(is_subsequence(filled, sentence) for sentence in sentences)
 
 
 def test_batches_depend_on_seed_and_step_alone(corpus):

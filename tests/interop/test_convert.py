@@ -12,6 +12,7 @@ from realm_tf.errors import UserError
 from realm_tf.interop import convert, realm_folders, tensor_files
 from realm_tf.interop.export_hf import export_hf
 from realm_tf.models import build
+from realm_tf.retrieval import index
 from realm_tf.training.run_context import RunContext
 from tests.peers import tiny_folders
 
@@ -81,7 +82,7 @@ def test_there_and_back_in_other_types_and_in_shards(tmp_path):
 
 def test_large_tensors_pass_in_slices(tmp_path, monkeypatch):
     """12 block embeddings in slices of 5: two whole ones and a rest, in and out."""
-    monkeypatch.setattr(convert, "ROWS", 5)
+    monkeypatch.setattr(index, "CHUNK", 5)
     monkeypatch.setattr(tensor_files, "ROWS", 5)
     folder = folder_of(tmp_path, "RealmForOpenQA")
     convert.convert(folder, tmp_path / "run")
@@ -218,7 +219,7 @@ def test_blocks_of_another_number_are_refused(tmp_path):
         (
             "RealmForOpenQA",
             lambda t: t.update({"block_emb": np.full((12, 8), np.nan, "f4")}),
-            "block embedding among rows 0 to 12 is not finite",
+            "the embedding of block 0 is not finite",
         ),
     ],
 )

@@ -64,9 +64,7 @@ def naive_spans(model, batch, b):
     ids, segments = batch["joint_ids"][rows], batch["joint_segments"][rows]
     hidden = np.array(encoder.encode(reader.backbone, ids, segments, False)[0], np.float64)
     dense, norm, logit = (layer.get_weights() for layer in (reader.span_dense, reader.span_norm, reader.span_logit))
-    return [
-        twins.span_logits(hidden[k], BODIES[b][k], dense, norm, logit, reader.max_span_width) for k in range(READ)
-    ]
+    return [twins.span_logits(hidden[k], BODIES[b][k], dense, norm, logit, reader.max_span_width) for k in range(READ)]
 
 
 def naive_terms(model, batch, b, positive, gold):

@@ -79,7 +79,7 @@ def test_loss_and_utility_equal_the_twin(marginal):
     model = Realm(build.build_retriever(TINY, VOCABULARY), build.build_masked_lm(TINY, VOCABULARY), marginal)
     batch = make_batch(np.random.default_rng(4))
     loss, measures = model(batch)
-    scores, gold = np.array(model.scores(batch), np.float64), np.array(model.read(batch), np.float64)
+    scores, gold = np.array(model.scores(batch), np.float64), np.array(model.read(batch)[0], np.float64)
     examples = [(scores[b], gold[b][:, : int(batch["mask_weights"][b].sum())]) for b in range(2)]
     assert float(loss) == pytest.approx(twins.realm_loss(examples, marginal), abs=1e-5)
     if marginal == "token":
