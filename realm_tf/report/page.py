@@ -188,10 +188,12 @@ def _card(sample):
     body = f"<h3>{_text(sample.get('question') or DASH)}</h3>"
     if answers:
         before, answer, after = table.split_answer(best)
+        said, is_right = table.verdict(sample)
+        said = f' <span class="{"right" if is_right else "wrong"}">{_text(said)}</span>' if said else ""
         marked = f"<mark>{_text(answer)}</mark>" if answer else ""
         body += (
             f'<p><span class="answer">{_text(best.get("text") or DASH)}</span> '
-            f'<span class="soft">p = {percent(best.get("probability"))}</span></p>'
+            f'<span class="soft">p = {percent(best.get("probability"))}</span>{said}</p>'
             f'<p class="source">{_text(best.get("title") or DASH)}</p>'
             f'<p class="passage">{_text(before)}{marked}{_text(after)}</p>'
         )

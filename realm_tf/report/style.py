@@ -4,12 +4,12 @@ CSS = """
 :root {
   color-scheme: light dark;
   --page: #fbfbf9; --card: #ffffff; --ink: #1c1d1f; --soft: #62656b; --rule: #e1e1dc;
-  --a: #1f66c1; --b: #c2570c; --mark: #ffe28a; --mark-ink: #1c1d1f; --bar: #b7cdea;
+  --a: #1f66c1; --b: #c2570c; --mark: #ffe28a; --mark-ink: #1c1d1f; --bar: #b7cdea; --good: #1b7a3d; --bad: #b3261e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #16181b; --card: #1e2125; --ink: #e7e8ea; --soft: #a0a5ad; --rule: #34383e;
-    --a: #6fa8f5; --b: #f0964a; --mark: #6d5710; --mark-ink: #fff6d8; --bar: #40597a;
+    --a: #6fa8f5; --b: #f0964a; --mark: #6d5710; --mark-ink: #fff6d8; --bar: #40597a; --good: #6fd08c; --bad: #ff8a80;
   }
 }
 * { box-sizing: border-box; }
@@ -68,6 +68,7 @@ circle.b { fill: var(--b); }
 
 figure, .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
 .card { padding: 16px 18px; margin-bottom: 16px; }
+.right { color: var(--good); } .wrong { color: var(--bad); }
 .answer { font-size: 1.15rem; font-weight: 600; color: var(--a); }
 .passage { max-width: 78ch; margin: 2px 0 16px; white-space: pre-line; }
 mark { background: var(--mark); color: var(--mark-ink); border-radius: 3px; padding: 1px 3px; }

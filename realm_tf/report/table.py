@@ -115,6 +115,14 @@ def split_answer(answer):
     return text[:start], text[start:end], text[end:]
 
 
+def verdict(sample):
+    """(what to say beside a sample's answer, whether it is right); ("", False) where no right answer is known."""
+    known = sample.get("known")
+    if not known:
+        return "", False
+    return ("right" if known["is_right"] else f"wrong: {' / '.join(known['answers'])}"), known["is_right"]
+
+
 # ----- terminal ------------------------------------------------------------------------------------------------------
 
 
@@ -123,7 +131,8 @@ def print_summary(summary, samples=(), console=None):
 
     Args:
       summary: the dictionary of `report/summary.json`.
-      samples: the JSON objects of `realm_tf.ask`; the first three are shown.
+      samples: the JSON objects of `realm_tf.ask`, with "known": {"answers", "is_right"} where right answers are known;
+        the first three are shown.
       console: a `rich.console.Console`, by default standard output.
     """
     console = console or rich_console.Console(highlight=False)
@@ -168,7 +177,9 @@ def _sample_panel(sample):
         best = answers[0]
         before, middle, after = split_answer(best)
         body.append(str(best.get("text") or ""), style="bold green")
-        body.append(f"   p = {percent(best.get('probability'))}\n")
+        body.append(f"   p = {percent(best.get('probability'))}")
+        said, is_right = verdict(sample)
+        body.append(f"   {said}\n" if said else "\n", style="green" if is_right else "red")
         body.append(f"{best.get('title') or ''}\n", style="italic")
         body.append(before).append(middle, style="bold black on yellow").append(after)
     else:

@@ -2,7 +2,7 @@
 
 import os
 
-from realm_tf import artifacts
+from realm_tf import artifacts, metrics
 from realm_tf import config as config_lib
 from realm_tf.report import page, table
 from realm_tf.serving.bundle import Bundle
@@ -78,11 +78,16 @@ def _sets(evaluated):
 
 
 def _samples(context):
-    """Three test questions, answered by the export as `ask` would."""
-    questions = context.questions("test") or context.questions("dev")
+    """Test questions, answered by the export as `ask` would, with the answers that are known to be right."""
+    questions = (context.questions("test") or context.questions("dev"))[:SAMPLES]
     if not questions:
         return []
-    return Bundle(context.path("export")).ask([q.text for q in questions[:SAMPLES]])
+    samples = Bundle(context.path("export")).ask([q.text for q in questions])
+    for sample, question in zip(samples, questions, strict=True):
+        text = sample["answers"][0]["text"] if sample["answers"] else ""
+        is_right = bool(metrics.question_match(text, question.answers, question.answer_type))
+        sample["known"] = {"answers": list(question.answers), "is_right": is_right}
+    return samples
 
 
 def _lines(context, *names):

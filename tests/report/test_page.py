@@ -1,3 +1,4 @@
+import html
 import html.parser
 import io
 import re
@@ -83,6 +84,18 @@ def test_document_text_is_escaped_and_the_answer_marked():
     assert EVIL not in page
     assert "&lt;script&gt;" in page
     assert "Curie &amp; &lt;b&gt;Pierre&lt;/b&gt; named <mark>polonium</mark> in 1898." in page
+
+
+@pytest.mark.parametrize("is_right, said", [(True, "right"), (False, f"wrong: radium / {EVIL}")])
+def test_a_sample_says_whether_it_is_right(is_right, said):
+    sample = {**SAMPLE, "known": {"answers": ["radium", EVIL], "is_right": is_right}}
+    page = render({}, [sample], {})
+    assert f'<span class="{said.split(":")[0]}">{html.escape(said)}</span>' in page
+    screen = io.StringIO()
+    table.print_summary({}, [sample], Console(file=screen, width=160))
+    assert f"p = 71.3 %   {said}" in screen.getvalue()
+    for unknown in (render({}, [SAMPLE], {}), table.verdict(SAMPLE)[0]):
+        assert 'class="right"' not in unknown and "wrong:" not in unknown
 
 
 def test_wrong_offsets_leave_the_passage_whole():
