@@ -36,30 +36,34 @@ def get_config():
             QuestionSet("nq_open", _NQ + "train.first5000.jsonl", "", _NQ + "efficientqa.dev.1.1.jsonl"),
         ),
         encoder=EncoderConfig(dropout=0.0, pooling="mean", projection_scale=0.3),
-        lengths=LengthConfig(query=64, block=160, joint=224, reader=192, question=32),
+        lengths=LengthConfig(query=48, block=160, joint=208, reader=176, question=32),
         warm_start=WarmStartConfig(
-            steps=400, batch_size=48, optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=50)
+            steps=300,
+            batch_size=48,
+            # A pass over all blocks is ten minutes of two cores.
+            measure_start=False,
+            optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=50),
         ),
         pretrain=PretrainConfig(
-            steps=300,
-            batch_size=12,
+            steps=240,
+            batch_size=8,
             num_candidates=5,
             # A short run has a hot optimizer (docs/results.md): the retriever goes at a third of the reader's rate.
             retriever_rate=0.3,
             span_weight=1.0,
             # Two or three blocks tell one article: a sibling says who, another article says what.
             exclude="document",
-            publish_steps=100,
-            eval_steps=100,
+            publish_steps=120,
+            eval_steps=120,
             eval_batches=8,
             optimizer=OptimizerConfig(learning_rate=3e-5, warmup_steps=40),
         ),
         index=IndexConfig(kind="scann"),
         finetune=FinetuneConfig(
-            steps=400,
+            steps=300,
             batch_size=8,
             retriever_beam=500,
-            eval_steps=200,
+            eval_steps=150,
             optimizer=OptimizerConfig(learning_rate=5e-5, warmup_steps=50),
         ),
     )

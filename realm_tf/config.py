@@ -120,6 +120,8 @@ class WarmStartConfig:
     batch_size: int = 64
     # How often the sentence is removed from its block.
     mask_rate: float = 0.9
+    # Whether zero-shot recall is measured for the start too, at the price of an embedding pass over the corpus.
+    measure_start: bool = True
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4)
 
 

@@ -148,6 +148,7 @@ def test_another_configuration_is_refused(copy_of_run, run_verb):
         ("encoder.dropout", 0.3, "warm_start"),
         ("pretrain.optimizer.learning_rate", 1.0, "pretrain"),
         ("index.kind", "exact", "pretrain"),
+        ("warm_start.measure_start", False, "zero_shot"),
         ("pretrain.long_spans", "cut", "queries"),
         ("finetune.steps", 9, "finetune_realm"),
         ("questions", [], "questions"),

@@ -22,6 +22,7 @@ CONCERNS = {
     "lengths.reader": "finetune_realm",
     "lengths.question": "zero_shot",
     "warm_start": "warm_start",
+    "warm_start.measure_start": "zero_shot",
     "pretrain": "pretrain",
     "pretrain.max_masks": "queries",
     "pretrain.long_spans": "queries",

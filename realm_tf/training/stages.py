@@ -94,10 +94,12 @@ def _zero_shot(context):
 
     fingerprint = context.blocks.manifest["corpus_fingerprint"]
     versions = {"ict": context.path("index", "step_0"), "realm": artifacts.newest(context.path("index"))[1]}
-    start = build.load_retriever(context.path("warm_start", "start"))
-    return {"start": zero_shot.recall(context, start)} | {
-        name: zero_shot.recall_of_index(context, SearchableIndex(path, fingerprint)) for name, path in versions.items()
-    }
+    result = {}
+    if context.config.warm_start.measure_start:
+        result["start"] = zero_shot.recall(context, build.load_retriever(context.path("warm_start", "start")))
+    for name, path in versions.items():
+        result[name] = zero_shot.recall_of_index(context, SearchableIndex(path, fingerprint))
+    return result
 
 
 def _finetune(system):
