@@ -19,6 +19,7 @@ CHOICES = {
     "pretrain.spans_per_query": (1,),
     "pretrain.marginal": ("token", "span"),
     "pretrain.exclude": ("own", "document", "none"),
+    "pretrain.masking": ("salient", "token", "span", "whole_word"),
     "pretrain.long_spans": ("drop", "cut"),
     "pretrain.refresh": ("background", "inline", "never"),
     "index.kind": ("scann", "exact"),
@@ -148,6 +149,11 @@ class PretrainConfig:
     # "token": mean over masks of log sum_z p(z|x) p(y_j|z,x) (released code);
     # "span": log sum_z p(z|x) prod_j p(y_j|z,x) (paper).
     marginal: str = "token"
+    # What is masked: "salient" spans; "token", "span" (SpanBERT) or "whole_word", at random (see text/masking.py).
+    masking: str = "salient"
+    # Share of a sentence's pieces that the random ones mask (BERT: 0.15); 0 for as many as the salient span has, so
+    # that all schemes mask alike.
+    mask_rate: float = 0.0
     # Masked pieces that are asked for.
     max_masks: int = 10
     # Salient spans of more pieces: "drop" leaves them out; "cut" masks them whole and asks for their first max_masks

@@ -1,4 +1,7 @@
-"""Pre-training queries: sentences with one salient span masked (REALM section 3.4), drawn by step number alone."""
+"""Pre-training queries: sentences with one salient span masked (REALM section 3.4), drawn by step number alone.
+
+Other masking schemes (`realm_tf.text.masking`) mask the same sentences, drawn in the same way.
+"""
 
 import dataclasses
 
@@ -7,6 +10,7 @@ import numpy as np
 from realm_tf.data.inputs import close
 from realm_tf.data.ragged import gather_ranges
 from realm_tf.errors import UserError
+from realm_tf.text import masking
 
 HELD_OUT_ONE_IN = 20  # documents whose sentences are kept for the held-out measures
 
@@ -18,7 +22,8 @@ class QueryBatch:
     query_ids int32 [B, Q]: `[CLS] x [SEP]`, zero-padded. lengths int32 [B]. mask_positions, mask_targets int32 [B, M]
     and mask_weights float32 [B, M], 0 at padding. blocks int64 [B]: the row of the block that x comes from.
     sentence_ids int32 [B, Q - 2]: x before it was masked, without special tokens, zero-padded; None where
-    that is not known.
+    that is not known. span_lengths int64 [B]: masked pieces that are asked for, where they are one salient span, else
+    0; None where that is not known.
     """
 
     query_ids: np.ndarray
@@ -28,6 +33,7 @@ class QueryBatch:
     mask_weights: np.ndarray
     blocks: np.ndarray
     sentence_ids: np.ndarray | None = None
+    span_lengths: np.ndarray | None = None
 
 
 class PretrainQueries:
@@ -39,6 +45,12 @@ class PretrainQueries:
     left out too (long_spans="drop"), or masked whole while only their first `max_masks` pieces are asked for ("cut",
     `realm/featurization.py`).
 
+    Args:
+      masking: scheme of the training batches, one of `text.masking.SCHEMES`. Held-out batches always have salient spans
+        masked, so that runs can be compared by them.
+      mask_rate: share of a sentence's pieces that another scheme than "salient" masks, at least one piece and at most
+        `max_masks`; 0 for as many as the salient span has.
+
     Attributes:
       counts: {"spans": those that are drawn from, "dropped": those left out, "cut": those asked for in part,
         "unasked_pieces": their pieces that are masked and not asked for}.
@@ -46,7 +58,11 @@ class PretrainQueries:
     Raises `UserError` if there are no salient spans to mask.
     """
 
-    def __init__(self, blocks, spans, tokenizer, query_length, max_masks, batch_size, seed, long_spans="drop"):
+    def __init__(
+        self, blocks, spans, tokenizer, query_length, max_masks, batch_size, seed, long_spans="drop",
+        masking="salient", mask_rate=0.0,
+    ):  # fmt: skip
+        self._masking, self._mask_rate = masking, mask_rate
         self._blocks, self._tokenizer = blocks, tokenizer
         self._query_length, self._max_masks, self._batch_size, self._seed = query_length, max_masks, batch_size, seed
         span_blocks = np.repeat(np.arange(len(spans)), np.diff(spans.span_bounds))
@@ -71,7 +87,7 @@ class PretrainQueries:
     def batch(self, step):
         """The training batch of a step (counted from 0)."""
         rng = np.random.default_rng([self._seed, 1, step])
-        return self._build(rng.choice(self._train, self._batch_size), rng)
+        return self._build(rng.choice(self._train, self._batch_size), rng, self._masking)
 
     def held_out(self, batches):
         """Fixed batches from documents that training never masks; fewer if the corpus is small, but always one.
@@ -82,9 +98,9 @@ class PretrainQueries:
         rng = np.random.default_rng([self._seed, 2])
         chosen = rng.permutation(self._eval if len(self._eval) else self._train)[: batches * self._batch_size]
         whole = max(1, len(chosen) // self._batch_size) * self._batch_size
-        return [self._build(part, rng) for part in np.resize(chosen, whole).reshape(-1, self._batch_size)]
+        return [self._build(part, rng, "salient") for part in np.resize(chosen, whole).reshape(-1, self._batch_size)]
 
-    def _build(self, chosen, rng):
+    def _build(self, chosen, rng, scheme):
         span_blocks = self._span_blocks[chosen]
         span_BS = np.asarray(self._spans[chosen])
         starts_B, ends_B = self._blocks.sentence_ranges(span_blocks, np.asarray(self._sentences[chosen]))
@@ -98,21 +114,28 @@ class PretrainQueries:
         body_start_B = np.asarray(self._blocks.body_bounds)[span_blocks]
         flat_starts = body_start_B + window_B
         ids_BQ = gather_ranges(self._blocks.body_token_ids, flat_starts, flat_starts + lengths_B, room)
-        return self._mask(ids_BQ, lengths_B, span_BS - window_B[:, None], span_blocks)
+        spans_BS = span_BS - window_B[:, None]
+        budget_B = spans_BS[:, 1] - spans_BS[:, 0]
+        if self._mask_rate:
+            budget_B = np.maximum(np.round(self._mask_rate * lengths_B).astype(np.int64), 1)
+        budget_B = np.minimum(budget_B, self._max_masks)
+        masked_BQ = masking.choose(scheme, ids_BQ, lengths_B, spans_BS, budget_B, self._tokenizer, rng)
+        return self._mask(ids_BQ, lengths_B, masked_BQ, span_blocks, scheme == "salient")
 
-    def _mask(self, ids_BQ, lengths_B, span_BS, span_blocks):
+    def _mask(self, ids_BQ, lengths_B, masked_BQ, span_blocks, is_salient):
         query_ids, closed_lengths_B = close(ids_BQ, lengths_B, self._tokenizer)
-        offsets_BM = np.arange(self._max_masks)[None]
-        widths_B1 = (span_BS[:, 1] - span_BS[:, 0])[:, None]
-        weights_BM = (offsets_BM < widths_B1).astype(np.float32)
-        positions_BM = np.where(weights_BM > 0, span_BS[:, :1] + 1 + offsets_BM, 0).astype(np.int32)
+        # What is masked is asked for from left to right, as far as max_masks reaches.
+        order_BM = np.argsort(~masked_BQ, axis=1, kind="stable")[:, : self._max_masks]
+        order_BM = np.pad(order_BM, ((0, 0), (0, self._max_masks - order_BM.shape[1])))
+        counts_B = np.minimum(masked_BQ.sum(axis=1), self._max_masks)
+        weights_BM = (np.arange(self._max_masks)[None] < counts_B[:, None]).astype(np.float32)
+        positions_BM = np.where(weights_BM > 0, order_BM + 1, 0).astype(np.int32)
         targets_BM = np.take_along_axis(query_ids, positions_BM, axis=1)
         targets_BM = np.where(weights_BM > 0, targets_BM, 0).astype(np.int32)
-        # The whole span is masked, also where it is longer than what is asked for.
-        places_BQ = np.arange(self._query_length)[None] - span_BS[:, :1] - 1
-        query_ids[(places_BQ >= 0) & (places_BQ < widths_B1)] = self._tokenizer.mask_id
+        query_ids[:, 1:-1][masked_BQ] = self._tokenizer.mask_id
         lengths = closed_lengths_B.astype(np.int32)
-        return QueryBatch(query_ids, lengths, positions_BM, targets_BM, weights_BM, span_blocks, ids_BQ)
+        span_lengths = counts_B if is_salient else np.zeros_like(counts_B)
+        return QueryBatch(query_ids, lengths, positions_BM, targets_BM, weights_BM, span_blocks, ids_BQ, span_lengths)
 
 
 def _held_out(documents_N):

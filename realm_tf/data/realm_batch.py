@@ -37,8 +37,7 @@ def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths, max_span_wid
     spans = {}
     if max_span_width:
         num_read = read_BK.shape[1]
-        answers, widths = (np.repeat(a, num_read, axis=0) for a in (queries.mask_targets, queries.mask_weights))
-        widths = widths.sum(axis=1).astype(np.int64)
+        answers, widths = (np.repeat(a, num_read, axis=0) for a in (queries.mask_targets, queries.span_lengths))
         spans["span_positive"] = mark_spans(
             joint_ids, joint_segments, answers, widths, tokenizer.is_continuation, max_span_width
         )

@@ -55,6 +55,8 @@ class Pretraining:
             settings.batch_size,
             self.config.seed,
             settings.long_spans,
+            settings.masking,
+            settings.mask_rate,
         )
         self._say_counts()
         self.refresher = Refresher(context.workdir, self.config.index.kind, self.config.index.keep)

@@ -197,3 +197,39 @@ def test_a_corpus_whose_spans_are_all_held_out_is_trained_on_nevertheless(corpus
 def test_a_corpus_without_spans_is_refused(corpus):
     with pytest.raises(UserError, match="no salient spans"):
         make(corpus, spans=FakeSpans(corpus, []))
+
+
+@pytest.mark.parametrize("masking", ["token", "span", "whole_word"])
+def test_other_schemes_mask_the_same_sentences_as_much(corpus, masking):
+    """As many masks as the salient scheme has, in the same sentences: for whole words on average, else exactly."""
+    stores = corpus.blocks, corpus.spans, corpus.tokenizer
+    salient = PretrainQueries(*stores, LONG, 6, 64, 1)
+    other = PretrainQueries(*stores, LONG, 6, 64, 1, masking=masking)
+    counts, differ = [], 0
+    for step in range(40):
+        a, b = salient.batch(step), other.batch(step)
+        assert np.array_equal(a.sentence_ids, b.sentence_ids) and np.array_equal(a.lengths, b.lengths)
+        counts.append([a.mask_weights.sum(axis=1), (b.query_ids == corpus.tokenizer.mask_id).sum(axis=1)])
+        differ += (a.mask_positions != b.mask_positions).any(axis=1).sum()
+        assert (b.span_lengths == 0).all() and np.array_equal(a.span_lengths, a.mask_weights.sum(axis=1))
+        for r in range(64):
+            real = b.mask_weights[r] > 0
+            places = np.flatnonzero(b.query_ids[r] == corpus.tokenizer.mask_id)
+            assert b.mask_positions[r][real].tolist() == places[:6].tolist()
+            assert b.mask_targets[r][real].tolist() == b.sentence_ids[r][places[:6] - 1].tolist()
+            assert 1 <= places[0] and places[-1] <= b.lengths[r] - 2
+    mine, theirs = np.concatenate(counts, axis=1)
+    assert differ > 2_000
+    if masking == "token":
+        assert np.array_equal(mine, theirs)
+    else:
+        assert theirs.mean() == pytest.approx(mine.mean(), rel=0.05)
+    assert all(same(a, b) for a, b in zip(salient.held_out(2), other.held_out(2), strict=True))
+
+
+def test_a_mask_rate_is_a_share_of_the_sentence(corpus):
+    """BERT's 15 %, rounded, at least one and at most max_masks."""
+    stores = corpus.blocks, corpus.spans, corpus.tokenizer
+    batch = PretrainQueries(*stores, LONG, 4, 64, 1, masking="token", mask_rate=0.15).batch(0)
+    expected = np.clip(np.round(0.15 * (batch.lengths - 2)), 1, 4)
+    assert np.array_equal(batch.mask_weights.sum(axis=1), expected) and len(set(expected)) > 1
