@@ -21,8 +21,10 @@ CHOICES = {
     "pretrain.exclude": ("own", "document", "none"),
     "pretrain.masking": ("salient", "token", "span", "whole_word"),
     "pretrain.long_spans": ("drop", "cut"),
+    "pretrain.select": ("last", "best"),
     "pretrain.refresh": ("background", "inline", "never"),
     "index.kind": ("scann", "exact"),
+    "finetune.reset": ("none", "retriever", "encoder"),
     "finetune.has_answer": ("tokens", "substring"),
     **{f"{stage}.optimizer.decay_from": ("peak", "start") for stage in ("warm_start", "pretrain", "finetune")},
 }
@@ -177,8 +179,15 @@ class PretrainConfig:
     # Steps between two held-out evaluations.
     eval_steps: int = 250
     eval_batches: int = 8
-    # Learning rate of the retriever's own parameters: factor on the schedule.
+    # Every so many evaluations without a better held-out utility training ends; 0: it runs its steps.
+    patience: int = 0
+    # What is published at the end: "last", or "best", the state with the best held-out utility.
+    select: str = "last"
+    # Every so many published embedders the index is refreshed: 1, or more for a stale index (REALM table 2 has 30).
+    refresh_every: int = 1
+    # Learning rates of the retriever's and of the reader's own parameters: factors on the schedule, 0 freezes.
     retriever_rate: float = 1.0
+    reader_rate: float = 1.0
     # Steps for which the retriever is held: its moments gather, its parameters stay, while the reader learns to use
     # what it is given. A reader that cannot yet does not reward a retriever, it destroys it.
     retriever_hold_steps: int = 0
@@ -212,6 +221,12 @@ class FinetuneConfig:
     # An answer's probability is the sum over the spans with its text (REALM section 3.1), or that of the best span
     # alone (released code).
     add_up_spans: bool = True
+    # What of a pre-trained system goes back to its state before pre-training: "none", "retriever" or "encoder" (the
+    # reader's): REALM table 2.
+    reset: str = "none"
+    # Learning rates of the query embedder and of the reader: factors on the schedule, 0 freezes.
+    retriever_rate: float = 1.0
+    reader_rate: float = 1.0
     eval_steps: int = 200
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
 

@@ -39,3 +39,10 @@ def choose(
     if null_candidate:
         chosen[:, -1] = NULL
     return chosen
+
+
+def changed(before_BK, after_BK):
+    """Share of the blocks among the candidates `after_BK` that are not among those of `before_BK`, query by query."""
+    is_block_BK = after_BK >= 0
+    was_there_BK = (after_BK[:, :, None] == before_BK[:, None, :]).any(axis=2)
+    return float((is_block_BK & ~was_there_BK).sum() / max(is_block_BK.sum(), 1))

@@ -59,6 +59,8 @@ def finetune(context, system="realm"):
         return {"dev_exact_match": float(np.mean(matches))}
 
     trained = [*retriever.query_embedder.trainable_variables, *reader.trainable_variables]
+    rates = {id(v): settings.retriever_rate for v in retriever.query_embedder.trainable_variables}
+    rates |= {id(v): settings.reader_rate for v in reader.trainable_variables}
     lines = loop.train(
         loop.Task(
             name=f"fine-tuning ({system})",
@@ -66,7 +68,7 @@ def finetune(context, system="realm"):
             parts={"query_embedder": retriever.query_embedder, "span_reader": reader},
             loss_fn=lambda batch: model(batch, training=True),
             batch_fn=batch_fn,
-            optimizer=BertAdamW(trained, settings.optimizer, settings.steps),
+            optimizer=BertAdamW(trained, settings.optimizer, settings.steps, rates),
             steps=settings.steps,
             hooks=(evaluate,),
         )
@@ -79,19 +81,19 @@ def _start(context, system):
     """(index path, retriever, span reader) that a system starts from."""
     config = context.config
     reader = build.build_span_reader(config.encoder, config.finetune, context.tokenizer.vocabulary_size)
-    if system == "orqa":
-        index_path = context.path("index", "step_0")
-        artifacts.manifest(index_path)
-        return index_path, build.load_retriever(os.path.join(index_path, "embedder")), reader
+    reset = config.finetune.reset
     found = artifacts.newest(context.path("index"))
     if not found:
         raise UserError(f"{context.workdir} has no index: run pretrain (or warm_start and refresh) first")
-    if artifacts.is_complete(context.path("reader")):
+    index_path = context.path("index", "step_0") if system == "orqa" or reset == "retriever" else found[1]
+    artifacts.manifest(index_path)
+    retriever = build.load_retriever(os.path.join(index_path, "embedder"))
+    if system == "realm" and reset != "encoder" and artifacts.is_complete(context.path("reader")):
         parts = {"reader": reader.backbone}
         if artifacts.manifest(context.path("reader")).get("span_head"):
             parts["span_reader"] = reader
         weights.load(context.path("reader", build.WEIGHTS), parts)
-    return found[1], build.load_retriever(os.path.join(found[1], "embedder")), reader
+    return index_path, retriever, reader
 
 
 def _require_answers(context, data, questions):

@@ -34,6 +34,7 @@ class Task:
       NaN and left out of the mean that is logged.
     batch_fn: step -> (batch of tensors, {figure: float}); a function of the step alone where a bitwise resume matters.
     hooks: called as hook(step) after each step, and may return {figure: float}; step counts from 1.
+    should_end: asked before the first step and after each one's hooks: True ends the training before its last step.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Task:
     optimizer: object
     steps: int
     hooks: tuple = ()
+    should_end: Callable = lambda: False
     checkpoint_steps: int = 200
     facts: dict = dataclasses.field(default_factory=dict)
 
@@ -62,7 +64,10 @@ def train(task):
     step_fn = _make_step(task)
     lines, seen = [], collections.defaultdict(list)
     with Progress(task.name, task.steps, unit="step", start=start) as bar:
+        ended = task.should_end()
         for step in range(start + 1, task.steps + 1):
+            if ended:
+                break
             batch, figures = _batch(task, step, parent)
             rate = task.optimizer.learning_rate(step - 1)
             outputs = step_fn(batch, tf.constant(rate, tf.float32), tf.constant(step, tf.int64))
@@ -78,7 +83,8 @@ def train(task):
                 log.write(step, learning_rate=rate, **lines[-1])
                 seen.clear()
             bar.update(1, **_shown(lines[-1] if lines else measures))
-            if step % task.checkpoint_steps == 0 or step == task.steps:
+            ended = task.should_end()
+            if step % task.checkpoint_steps == 0 or step == task.steps or ended:
                 checkpoint.save(parent, step, task.parts, task.optimizer, **task.facts)
     log.close()
     return lines

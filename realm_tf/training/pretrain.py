@@ -1,6 +1,7 @@
 """REALM pre-training with an index that is refreshed while it goes on (sections 3.2 to 3.4)."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from realm_tf.training.refresher import Refresher, SearchableIndex
 
 DONE = "done.json"
 SWAPS = "swaps.jsonl"
+BEST = "best"
+UTILITY = "held_out_retrieval_utility"
 KEEP_EMBEDDERS = 3
 FALLEN = 0.9  # of the best reciprocal rank seen: below it, a warning
 SAME_DOCUMENT = 16  # further results searched for, where the blocks of the own document are dropped from them
@@ -66,15 +69,18 @@ class Pretraining:
         self.index = SearchableIndex(artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"])
         self._process, self._warned = None, False
         # A run that resumes is measured against the best of the whole run.
-        logged = read_metrics(context.path("pretrain"))
+        restored = artifacts.newest(context.path("pretrain", "checkpoints"))
+        logged = read_metrics(context.path("pretrain")) if restored else []
+        logged = [line for line in logged if line["step"] <= restored[0]]
         self._best_mrr = max((line["zero_shot_mrr"] for line in logged if "zero_shot_mrr" in line), default=0.0)
+        self._utilities = [line[UTILITY] for line in logged if UTILITY in line]
         self._eval_step = tf.function(lambda batch: self.model(batch, training=False)[1], reduce_retracing=True)
 
     def _drop_newer_than_checkpoint(self):
         """A run that resumes makes the steps after its checkpoint anew: what they published does not count."""
         restored = artifacts.newest(self.context.path("pretrain", "checkpoints"))
         step = restored[0] if restored else 0
-        for parent in (self.embedder_dir, self.index_dir):
+        for parent in (self.embedder_dir, self.index_dir, self.context.path("pretrain", BEST)):
             for version, path in artifacts.versions(parent):
                 if version > step:
                     artifacts.remove(path)
@@ -94,10 +100,11 @@ class Pretraining:
 
     def batch(self, step):
         """Tensors of a step, and figures: of the index that served it, and how often it had nothing to fill a slot."""
-        self._swap_if_newer(step)
         queries = self.queries.batch(step)
+        figures = self._swap_if_newer(step, queries)
         chosen_BK, near = self._choose(queries)
-        figures = {"lag_steps": float(step - self.index.step)}
+        figures["lag_steps"] = float(step - self.index.step)
+        figures["lag_minutes"] = self.index.age_minutes()
         figures["empty_slots"] = float((chosen_BK == candidates.EMPTY).mean())
         if self.config.pretrain.exclude_overlap:
             figures["near_duplicates"] = near
@@ -139,15 +146,23 @@ class Pretraining:
             duplicates_BS |= near_BS
         return duplicates_BS, near
 
-    def _swap_if_newer(self, step):
-        """At a batch boundary, the newest index takes the place of the one in use; each swap makes a line of a log."""
-        found = artifacts.newest(self.index_dir)
-        if found and found[0] > self.index.step:
-            line = {"step": step, "index_step": found[0], "lag_before": step - self.index.step}
-            self.index.swap(found[1])
-            with open(self._swaps_path, "a") as file:
-                file.write(json.dumps(line) + "\n")
+    def _swap_if_newer(self, step, queries):
+        """At a batch boundary, the newest index takes the place of the one in use; each swap makes a line of a log.
+
+        Returns: {"changed_candidates": share of the blocks chosen for `queries` that the index before did not give};
+        empty without a swap.
+        """
         self._warn_if_refresher_died()
+        found = artifacts.newest(self.index_dir)
+        if not found or found[0] <= self.index.step:
+            return {}
+        line = {"step": step, "index_step": found[0], "lag_before": step - self.index.step}
+        before_BK = self._choose(queries)[0]
+        self.index.swap(found[1])
+        line["changed_candidates"] = candidates.changed(before_BK, self._choose(queries)[0])
+        with open(self._swaps_path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+        return {"changed_candidates": line["changed_candidates"]}
 
     def _warn_if_refresher_died(self):
         if self._process and self._process.poll() not in (None, 0) and not self._warned:
@@ -158,18 +173,19 @@ class Pretraining:
     # === Hooks ===
 
     def publish(self, step):
-        """Every `publish_steps`, and at the end: the embedder of now, for the refresher; inline refresh follows."""
+        """Now and then the embedder of now, for the refresher; inline refresh follows. The last is published after."""
         settings = self.config.pretrain
-        last = step == settings.steps
-        due = step % settings.publish_steps == 0 and step > settings.retriever_hold_steps
-        if not due and not last:
-            return None
+        due = step % (settings.publish_steps * settings.refresh_every) == 0 and step > settings.retriever_hold_steps
+        if due and step < settings.steps and not self.should_end():
+            path = self._publish_embedder(step)
+            if self.refresh == "inline":
+                self.refresher.refresh_once(step, path)
+
+    def _publish_embedder(self, step, **facts):
         path = os.path.join(self.embedder_dir, f"step_{step}")
-        build.publish_retriever(path, self.model.retriever, self.config, self.context.tokenizer, step=step)
+        build.publish_retriever(path, self.model.retriever, self.config, self.context.tokenizer, step=step, **facts)
         artifacts.prune(self.embedder_dir, KEEP_EMBEDDERS, keep_first=True)
-        if self.refresh == "inline" and not last:
-            self.refresher.refresh_once(step, path)
-        return None
+        return path
 
     def evaluate(self, step):
         """Held-out utility and zero-shot recall, both with the index of now."""
@@ -187,7 +203,24 @@ class Pretraining:
             figures["zero_shot_recall_at_1"] = recall["recall_at_1"]
             figures["zero_shot_mrr"] = recall["mrr"]
             self._warn_if_recall_falls(step, recall["mrr"])
+        if figures[UTILITY] > max(self._utilities, default=-math.inf):
+            self._keep_best(step, figures[UTILITY])
+        self._utilities.append(figures[UTILITY])
         return figures
+
+    def _keep_best(self, step, utility):
+        """The weights with the best held-out utility so far (the released code chose its exports by it)."""
+        best = self.context.path("pretrain", BEST)
+        with artifacts.publish(os.path.join(best, f"step_{step}"), kind=BEST, step=step, utility=utility) as (tmp, _):
+            weights.save(os.path.join(tmp, build.WEIGHTS), self._parts())
+        artifacts.prune(best, 1)
+
+    def should_end(self):
+        """Whether the last `patience` evaluations have brought no better held-out utility."""
+        patience = self.config.pretrain.patience
+        if not patience or len(self._utilities) <= patience:
+            return False
+        return max(self._utilities[-patience:]) <= max(self._utilities[:-patience])
 
     def _warn_if_recall_falls(self, step, mrr):
         """A reader that cannot predict does not reward a retriever, it destroys it: that is to be seen at once."""
@@ -201,9 +234,11 @@ class Pretraining:
     # === The run ===
 
     def run(self):
-        """Trains, with the refresher beside it where refresh is "background". Returns the logged lines."""
+        """Trains, with the refresher beside it where refresh is "background". Returns the last step."""
         settings = self.config.pretrain
         retriever = self.model.retriever.trainable_variables
+        rates = dict.fromkeys(map(id, self.model.trainable_variables), settings.reader_rate)
+        rates |= dict.fromkeys(map(id, retriever), settings.retriever_rate)
         task = loop.Task(
             name="pre-training",
             directory=self.context.path("pretrain"),
@@ -214,22 +249,34 @@ class Pretraining:
                 self.model.trainable_variables,
                 settings.optimizer,
                 settings.steps,
-                rates={id(v): settings.retriever_rate for v in retriever},
+                rates=rates,
                 held=retriever,
                 hold_steps=settings.retriever_hold_steps,
             ),
             checkpoint_steps=settings.publish_steps,
             steps=settings.steps,
-            hooks=(self.publish, self.evaluate),
+            hooks=(self.evaluate, self.publish),
+            should_end=self.should_end,
         )
         self._process = self._start_refresher() if self.refresh == "background" else None
         try:
-            lines = loop.train(task)
+            loop.train(task)
+            return self._publish_last()
         finally:
             artifacts.write_json(os.path.join(self.embedder_dir, DONE), {"finished": artifacts.now()})
             if self._process:
                 self._process.wait()
-        return lines
+
+    def _publish_last(self):
+        """Publishes the embedder that the run ends with, of the last step or of the best. Returns the last step."""
+        last = artifacts.newest(self.context.path("pretrain", "checkpoints"))[0]
+        chosen = last
+        if self.config.pretrain.select == "best":
+            chosen, path = artifacts.newest(self.context.path("pretrain", BEST))
+            weights.load(os.path.join(path, build.WEIGHTS), self._parts())
+            say(f"the best held-out utility was at step {chosen} of {last}: that state is published")
+        self._publish_embedder(last, chosen_step=chosen)
+        return last
 
     def _parts(self):
         return {**self.model.retriever.parts(), **self.reader_parts()}
@@ -268,9 +315,8 @@ def pretrain(context, refresh=None):
         train_reader(context)
         return {"lines": [], "refreshes": 0, "max_lag_steps": 0.0, "mean_lag_steps": 0.0}
     run = Pretraining(context, refresh or context.config.pretrain.refresh)
-    run.run()
+    final = run.run()
     lines = read_metrics(context.path("pretrain"))
-    final = run.config.pretrain.steps
     path = os.path.join(run.embedder_dir, f"step_{final}")
     if not artifacts.is_complete(os.path.join(run.index_dir, f"step_{final}")):
         run.refresher.refresh_once(final, path)

@@ -4,6 +4,7 @@
 is the same function called in place.
 """
 
+import datetime
 import os
 import time
 
@@ -135,6 +136,11 @@ class SearchableIndex:
     def search(self, query_ids, k):
         """query_ids int32 [B, Q] to (rows int64 [B, k], scores float32 [B, k])."""
         return self.index.search(self.query_fn(query_ids), k)
+
+    def age_minutes(self):
+        """Minutes since the embedder that made this index was published."""
+        made = datetime.datetime.fromisoformat(self.manifest["embedder_created"])
+        return (datetime.datetime.now(datetime.UTC) - made).total_seconds() / 60
 
     def swap(self, path):
         """Becomes the version at `path`, keeping the compiled embedder."""

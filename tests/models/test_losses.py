@@ -119,7 +119,7 @@ def test_measures_by_hand():
     log_p, prior = losses.marginal_log_likelihood(scores, gold, mask)
     measures = {k: float(v) for k, v in losses.retrieval_measures(log_p, prior, gold, mask, null).items()}
     assert measures["retrieval_utility"] == pytest.approx(math.log(0.7 / 0.4), abs=1e-5)
-    assert measures["best_utility"] == pytest.approx(math.log(2.0), abs=1e-5)
+    assert measures["best_utility"] == measures["first_utility"] == pytest.approx(math.log(2.0), abs=1e-5)
     assert measures["null_probability"] == pytest.approx(0.25, abs=1e-5)
     assert measures["entropy"] == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)), abs=1e-5)
     # Posterior of slot 0: 0.75 * 0.8 / 0.7 = 6 / 7.
@@ -139,6 +139,21 @@ def test_utilities_equal_the_twin():
         for (_, gold_KM), null in zip(examples, places, strict=True)
     ]
     assert float(measures["best_utility"]) == pytest.approx(np.mean(best), abs=1e-5)
+    # The block that retrieval puts first: the largest score but the null document's.
+    first = [max((k for k in range(4) if k != null), key=lambda k: s[k]) for s, null in zip(scores, places, strict=True)]
+    firsts = [twins.block_utility(g, k, null) for (_, g), k, null in zip(examples, first, places, strict=True)]
+    assert float(measures["first_utility"]) == pytest.approx(np.mean(firsts), abs=1e-5)
+    assert first != [int(np.argmax(s)) for s in scores]  # in one query at least the null document has the largest
+
+
+def test_queries_with_the_null_document_alone_have_no_utility_of_blocks():
+    """Closed book: nothing to be best or first, and no -1e9 in the mean."""
+    scores, gold = np.zeros((2, 1), np.float32), np.full((2, 1, 1), -1.0, np.float32)
+    mask, null = np.ones((2, 1), np.float32), np.ones((2, 1), np.float32)
+    log_p, prior = losses.marginal_log_likelihood(scores, gold, mask)
+    measures = {k: float(v) for k, v in losses.retrieval_measures(log_p, prior, gold, mask, null).items()}
+    assert measures["best_utility"] == measures["first_utility"] == measures["retrieval_utility"] == 0.0
+    assert measures["null_probability"] == 1.0
 
 
 def test_null_is_found_wherever_it_stands():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from realm_tf.retrieval.candidates import EMPTY, NULL, choose
+from realm_tf.retrieval.candidates import EMPTY, NULL, changed, choose
 
 ROWS = np.array([[5, 7, 9, 2], [1, 5, 3, 4]])
 
@@ -27,3 +27,12 @@ def test_all_blocks_of_the_own_document_may_be_dropped():
     np.testing.assert_array_equal(
         choose(ROWS[:1], np.array([9]), 3, exclude="document", documents_N=documents), [[7, 2, NULL]]
     )
+
+
+def test_changed_counts_blocks_that_were_no_candidates_before():
+    before = np.array([[4, 7, NULL], [1, EMPTY, NULL]])
+    after = np.array([[7, 9, NULL], [1, 2, NULL]])
+    # Of four blocks, 9 and 2 are new; another place, the null document and an empty slot are no change.
+    assert changed(before, after) == 2 / 4
+    assert changed(before, before) == 0.0
+    assert changed(before, np.array([[NULL], [NULL]])) == 0.0

@@ -161,3 +161,17 @@ def test_a_measure_that_some_batches_lack_is_the_mean_of_those_that_have_it():
     assert loop._mean([1.0, math.nan, 3.0]) == 2.0
     assert math.isnan(loop._mean([math.nan, math.nan]))
     assert loop._mean([math.inf, 1.0]) == math.inf  # what is not finite otherwise is seen
+
+
+def test_training_ends_when_it_should_and_stays_ended(tmp_path):
+    """At step 3 of 7, between two checkpoints: the state of step 3 is kept, and another call does nothing."""
+    steps = []
+    task = make_task(tmp_path, hooks=(steps.append,))
+    task.should_end = lambda: len(steps) >= 3
+    loop.train(task)
+    assert steps == [1, 2, 3]
+    assert checkpoint.artifacts.newest(tmp_path / "checkpoints")[0] == 3
+    again = make_task(tmp_path)
+    again.should_end = lambda: True
+    assert loop.train(again) == []
+    assert all(np.array_equal(a, b) for a, b in zip(weights_of(task), weights_of(again), strict=True))
