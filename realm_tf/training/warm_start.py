@@ -18,17 +18,21 @@ def warm_start(context):
     """
     config = context.config
     retriever = build.build_retriever(config.encoder, context.tokenizer.vocabulary_size)
-    data = InverseCloze(
-        context.blocks,
-        context.tokenizer,
-        config.lengths,
-        config.warm_start.batch_size,
-        config.warm_start.mask_rate,
-        config.seed,
-    )
     start = context.path("warm_start", "start")
     if not artifacts.is_complete(start):
         build.publish_retriever(start, retriever, config, context.tokenizer, step=0)
+    lines = _train(context, retriever) if config.warm_start.steps else []
+    build.publish_retriever(
+        os.path.join(context.path("embedder"), "step_0"), retriever, config, context.tokenizer, step=0
+    )
+    return lines
+
+
+def _train(context, retriever):
+    config, settings = context.config, context.config.warm_start
+    data = InverseCloze(
+        context.blocks, context.tokenizer, config.lengths, settings.batch_size, settings.mask_rate, config.seed
+    )
 
     def loss_fn(batch):
         queries_BD = retriever.embed_queries(batch["query_ids"], training=True)
@@ -41,22 +45,14 @@ def warm_start(context):
         names = ("query_ids", "block_ids", "block_segments")
         return dict(zip(names, map(tf.constant, (query_ids, block_ids, segments)), strict=True)), {}
 
-    lines = []
-    if config.warm_start.steps:
-        lines = loop.train(
-            loop.Task(
-                name="warm start (inverse cloze)",
-                directory=context.path("warm_start"),
-                parts=retriever.parts(),
-                loss_fn=loss_fn,
-                batch_fn=batch_fn,
-                optimizer=BertAdamW(
-                    retriever.trainable_variables, config.warm_start.optimizer, config.warm_start.steps
-                ),
-                steps=config.warm_start.steps,
-            )
+    return loop.train(
+        loop.Task(
+            name="warm start (inverse cloze)",
+            directory=context.path("warm_start"),
+            parts=retriever.parts(),
+            loss_fn=loss_fn,
+            batch_fn=batch_fn,
+            optimizer=BertAdamW(retriever.trainable_variables, settings.optimizer, settings.steps),
+            steps=settings.steps,
         )
-    build.publish_retriever(
-        os.path.join(context.path("embedder"), "step_0"), retriever, config, context.tokenizer, step=0
     )
-    return lines

@@ -140,7 +140,9 @@ def test_utilities_equal_the_twin():
     ]
     assert float(measures["best_utility"]) == pytest.approx(np.mean(best), abs=1e-5)
     # The block that retrieval puts first: the largest score but the null document's.
-    first = [max((k for k in range(4) if k != null), key=lambda k: s[k]) for s, null in zip(scores, places, strict=True)]
+    first = [
+        max((k for k in range(4) if k != null), key=lambda k: s[k]) for s, null in zip(scores, places, strict=True)
+    ]
     firsts = [twins.block_utility(g, k, null) for (_, g), k, null in zip(examples, first, places, strict=True)]
     assert float(measures["first_utility"]) == pytest.approx(np.mean(firsts), abs=1e-5)
     assert first != [int(np.argmax(s)) for s in scores]  # in one query at least the null document has the largest
