@@ -15,6 +15,7 @@ MINI = "realm-mini"
 MIN_BODY = 16  # pieces of a block that are read beside the longest query
 CHOICES = {
     "encoder.pooling": ("cls", "mean"),
+    "warm_start.projection": ("random", "principal"),
     "pretrain.candidates": ("search", "context"),
     "pretrain.spans_per_query": (1,),
     "pretrain.marginal": ("token", "span"),
@@ -123,6 +124,9 @@ class WarmStartConfig:
     batch_size: int = 64
     # How often the sentence is removed from its block.
     mask_rate: float = 0.9
+    # The projection that training starts from: "random", or "principal", the principal directions of the corpus' pooled
+    # vectors, for an encoder that is a sentence embedder already (then `pooling` is that embedder's).
+    projection: str = "random"
     # Whether zero-shot recall is measured for the start too, at the price of an embedding pass over the corpus.
     measure_start: bool = True
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4)

@@ -40,10 +40,14 @@ class Embedder(keras.Model):
         self.built = True
 
     def call(self, token_ids, segment_ids, training=False):
+        embedding_BD = self.projection_norm(self.projection(self.pool(token_ids, segment_ids, training)))
+        return self.dropout(embedding_BD, training=training)
+
+    def pool(self, token_ids, segment_ids, training=False):
+        """What is projected: float32 [B, H]."""
         sequence_BLH, pooled_BH = encoder.encode(self.backbone, token_ids, segment_ids, training)
         if self.pooling == "mean":
             weights_BL1 = ops.expand_dims(ops.cast(ops.not_equal(token_ids, 0), "float32"), -1)
             total_BH = ops.sum(ops.cast(sequence_BLH, "float32") * weights_BL1, axis=1)
             pooled_BH = total_BH / ops.maximum(ops.sum(weights_BL1, axis=1), 1.0)
-        embedding_BD = self.projection_norm(self.projection(ops.cast(pooled_BH, "float32")))
-        return self.dropout(embedding_BD, training=training)
+        return ops.cast(pooled_BH, "float32")

@@ -138,12 +138,40 @@ def _plots(summary, series):
     figures = [
         plot("Pre-training loss", [Line("loss", _points(pretrain, "loss"), smooth=True)]),
         plot(
-            "Retrieval utility",
-            [Line("utility", _points(pretrain, "retrieval_utility"), smooth=True)],
+            "Retrieval utility, nats",
+            [
+                Line("of the marginal", _points(pretrain, "retrieval_utility"), smooth=True),
+                Line("of the best block", _points(pretrain, "best_utility"), "b", smooth=True),
+            ],
             zero=True,
             marks=swaps,
         ),
+        plot(
+            "Retrieval utility, held out",
+            [
+                Line("of the marginal", _points(pretrain, "held_out_retrieval_utility"), dots=True),
+                Line("of the best block", _points(pretrain, "held_out_best_utility"), "b", dots=True),
+                Line("of the first block", _points(pretrain, "held_out_first_utility"), "c", dots=True),
+            ],
+            zero=True,
+        ),
+        plot(
+            "Where p(z|x) goes",
+            [
+                Line("null document", _points(pretrain, "null_probability"), smooth=True),
+                Line("posterior's best block", _points(pretrain, "gold_share"), "b", smooth=True),
+            ],
+            percent=True,
+            marks=swaps,
+        ),
+        plot("Entropy of p(z|x), nats", [Line("entropy", _points(pretrain, "entropy"), smooth=True)], marks=swaps),
         plot("Index lag, steps", [Line("lag", _points(pretrain, "lag_steps"))], zero=True, marks=swaps),
+        plot("Index lag, minutes", [Line("lag", _points(pretrain, "lag_minutes"))], zero=True, marks=swaps),
+        plot(
+            "Candidates that a swap changes",
+            [Line("changed", _points(series.get("swaps"), "changed_candidates"), dots=True)],
+            percent=True,
+        ),
         plot(
             "Zero-shot retrieval, held out",
             [

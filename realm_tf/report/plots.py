@@ -18,7 +18,7 @@ class Line:
         Args:
           name: for the legend.
           points: [(step, value)].
-          style: the colour and dash, "a" or "b", a class of the page's style sheet.
+          style: the colour and dash, "a", "b" or "c", a class of the page's style sheet.
           smooth: draw the raw values faintly and a running mean over them, for noisy figures.
           dots: mark every point, for figures that are measured now and then.
         """

@@ -4,12 +4,14 @@ CSS = """
 :root {
   color-scheme: light dark;
   --page: #fbfbf9; --card: #ffffff; --ink: #1c1d1f; --soft: #62656b; --rule: #e1e1dc;
-  --a: #1f66c1; --b: #c2570c; --mark: #ffe28a; --mark-ink: #1c1d1f; --bar: #b7cdea; --good: #1b7a3d; --bad: #b3261e;
+  --a: #1f66c1; --b: #c2570c; --c: #0b7d73; --mark: #ffe28a; --mark-ink: #1c1d1f; --bar: #b7cdea;
+  --good: #1b7a3d; --bad: #b3261e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #16181b; --card: #1e2125; --ink: #e7e8ea; --soft: #a0a5ad; --rule: #34383e;
-    --a: #6fa8f5; --b: #f0964a; --mark: #6d5710; --mark-ink: #fff6d8; --bar: #40597a; --good: #6fd08c; --bad: #ff8a80;
+    --a: #6fa8f5; --b: #f0964a; --c: #4fc3b5; --mark: #6d5710; --mark-ink: #fff6d8; --bar: #40597a;
+    --good: #6fd08c; --bad: #ff8a80;
   }
 }
 * { box-sizing: border-box; }
@@ -50,6 +52,7 @@ figure .note { margin: 0; }
 .key::before { content: ""; display: inline-block; width: 20px; margin-right: 6px; vertical-align: middle;
   border-top: 2.5px solid var(--a); }
 .key.b::before { border-top: 2.5px dashed var(--b); }
+.key.c::before { border-top: 2.5px dotted var(--c); }
 .key.ref::before { border-top: 2px dotted var(--soft); }
 .key.mark::before { width: 0; height: 10px; border: 0; border-left: 2px solid var(--ink); }
 svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
@@ -62,9 +65,12 @@ svg .mark { stroke: var(--ink); stroke-width: 1.5; background: none; }
 .raw { opacity: .28; stroke-width: 1; }
 path.a { stroke: var(--a); }
 path.b { stroke: var(--b); }
+path.c { stroke: var(--c); }
 path.line.b { stroke-dasharray: 7 4; }
+path.line.c { stroke-dasharray: 2 4; }
 circle.a { fill: var(--a); }
 circle.b { fill: var(--b); }
+circle.c { fill: var(--c); }
 
 figure, .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
 .card { padding: 16px 18px; margin-bottom: 16px; }

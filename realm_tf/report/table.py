@@ -86,7 +86,9 @@ def fact_rows(summary):
     """[(name, value)] of pre-training: utility, refreshes, lag, sizes."""
     refresh = get(summary, "refresh")
     first, last = get(summary, "retrieval_utility", "first"), get(summary, "retrieval_utility", "last")
+    lowered = [dict(_ZERO_SHOT)[name].removeprefix("after ") for name in get(summary, "lowered") or ()]
     return [
+        *([("Zero-shot MRR lowered by", ", ".join(lowered))] if lowered else []),
         ("Retrieval utility, first → last", f"{signed(first)} → {signed(last)}"),
         ("Index refreshes", count(get(refresh, "count"))),
         (

@@ -6,7 +6,7 @@ from realm_tf import artifacts, metrics
 from realm_tf import config as config_lib
 from realm_tf.report import page, table
 from realm_tf.serving.bundle import Bundle
-from realm_tf.training import stages
+from realm_tf.training import stages, zero_shot
 from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.pretrain import read_swaps
 
@@ -50,6 +50,7 @@ def summarize(context):
         "command": artifacts.read_json(context.path("stages", "command.json")),
         "created": artifacts.now(),
         "zero_shot": results["zero_shot"].get("result") or {},
+        "lowered": zero_shot.lowered(results["zero_shot"].get("result") or {}),
         "retrieval_utility": {"first": utilities[0], "last": utilities[-1]} if utilities else {},
         "refresh": {
             "count": pretraining.get("refreshes"),

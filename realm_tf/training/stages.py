@@ -99,6 +99,9 @@ def _zero_shot(context):
         result["start"] = zero_shot.recall(context, build.load_retriever(context.path("warm_start", "start")))
     for name, path in versions.items():
         result[name] = zero_shot.recall_of_index(context, SearchableIndex(path, fingerprint))
+    for name in zero_shot.lowered(result):
+        step = {"ict": "the inverse cloze task", "realm": "REALM pre-training"}[name]
+        say(f"warning: {step} has lowered the zero-shot mean reciprocal rank")
     return result
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from realm_tf import artifacts
 from realm_tf.data.inverse_cloze import InverseCloze
 from realm_tf.models import build, losses
-from realm_tf.training import loop
+from realm_tf.training import loop, principal
 from realm_tf.training.optimizer import BertAdamW
 
 
@@ -18,6 +18,8 @@ def warm_start(context):
     """
     config = context.config
     retriever = build.build_retriever(config.encoder, context.tokenizer.vocabulary_size)
+    if config.warm_start.projection == "principal":
+        principal.project(context, retriever)
     start = context.path("warm_start", "start")
     if not artifacts.is_complete(start):
         build.publish_retriever(start, retriever, config, context.tokenizer, step=0)

@@ -1,5 +1,7 @@
 """Zero-shot recall: questions against blocks with a retriever that has seen no question (REALM table 2)."""
 
+import itertools
+
 import numpy as np
 
 from realm_tf import metrics
@@ -46,6 +48,12 @@ def _recall(context, query_fn, embeddings):
     queries = embed_questions(query_fn, questions, context.tokenizer, context.config.lengths.question)
     rows, _ = ExactIndex(embeddings).search(queries, DEPTH)
     return figures(ranks(questions, rows, context))
+
+
+def lowered(result):
+    """The steps of a `_zero_shot` result after which the mean reciprocal rank was lower than before, in order."""
+    known = [(name, result[name]["mrr"]) for name in ("start", "ict", "realm") if result.get(name)]
+    return [name for (_, before), (name, after) in itertools.pairwise(known) if after < before]
 
 
 def all_questions(context):

@@ -112,6 +112,28 @@ def test_figures_and_dashes():
     assert page.count("<svg") == 4  # pre-training loss, utility, lag; dev exact match. One loss point is no curve.
 
 
+def test_every_measure_has_a_plot():
+    names = ["retrieval_utility", "best_utility", "first_utility", "null_probability", "entropy", "gold_share"]
+    names += ["held_out_retrieval_utility", "held_out_first_utility", "lag_minutes"]
+    lines = [{"step": s, **{name: s / 10 for name in names}} for s in (1, 2, 3)]
+    swaps = [{**swap, "changed_candidates": 0.5} for swap in SERIES["swaps"]]
+    page = render({}, [], {"pretrain": lines, "swaps": swaps})
+    titles = re.findall(r'aria-label="([^"]*)"', page)
+    assert titles == [
+        "Retrieval utility, nats",
+        "Retrieval utility, held out",
+        "Where p(z|x) goes",
+        "Entropy of p(z|x), nats",
+        "Index lag, minutes",
+        "Candidates that a swap changes",
+    ]
+
+
+def test_a_step_that_lowers_recall_is_named():
+    assert ("Zero-shot MRR lowered by", "ICT, REALM") in table.fact_rows({"lowered": ["ict", "realm"]})
+    assert "lowered" not in table.fact_rows({"lowered": []})[0][0]
+
+
 def test_question_sets_with_and_without_splits():
     sets = {
         "webquestions": {"realm": {"dev": {"exact_match": 0.21}, "test": {"exact_match": 0.2}}},
