@@ -179,11 +179,11 @@ def test_a_run_from_before_a_field_existed_has_its_default():
 
 
 def test_one_pipeline_a_directory(tiny_run):
-    with stages._only_one(str(tiny_run)):
+    with stages.only_one(str(tiny_run)):
         with pytest.raises(UserError, match="another pipeline is at work"):
-            with stages._only_one(str(tiny_run)):
+            with stages.only_one(str(tiny_run)):
                 pass
-    with stages._only_one(str(tiny_run)):
+    with stages.only_one(str(tiny_run)):
         pass
 
 

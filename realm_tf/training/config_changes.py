@@ -51,13 +51,19 @@ def refuse(workdir, stored, new, stages, from_stage=None):
     Raises: `UserError` that says what differs, and the stage to redo from.
     """
     kept = stages[: stages.index(from_stage)] if from_stage else stages
-    differing = sorted(_differences(_filled(stored), _filled(new)))
-    concerned = {_first_concerned(key) for key in differing}
-    if concerned.intersection(kept):
+    first = first_concerned(stored, new, stages)
+    if first in kept:
+        differing = ", ".join(sorted(_differences(_filled(stored), _filled(new)))[:4])
         raise UserError(
-            f"{workdir} was made with another configuration (it differs in {', '.join(differing[:4])}): choose another "
-            f"--workdir, or redo what this concerns by realm_tf.pipeline with --from={min(concerned, key=stages.index)}"
+            f"{workdir} was made with another configuration (it differs in {differing}): choose another --workdir, or "
+            f"redo what this concerns by realm_tf.pipeline with --from={first}"
         )
+
+
+def first_concerned(stored, new, stages):
+    """The first of the stages that two configurations make differently; None if they are the same."""
+    concerned = {_first_concerned(key) for key in _differences(_filled(stored), _filled(new))}
+    return min(concerned, key=stages.index, default=None)
 
 
 def _first_concerned(key):

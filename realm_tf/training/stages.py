@@ -179,17 +179,45 @@ def run_pipeline(workdir, config_path, overrides, data_dir, from_stage, command)
     if config:
         config_changes.refuse_stored(workdir, config, NAMES, from_stage)
         _check_inputs(config)
-    with _only_one(workdir):
+    with only_one(workdir):
         if from_stage:
             _redo(workdir, STAGES[NAMES.index(from_stage) :])
         context = RunContext(workdir, config)
         context.store_config()
-        for stage in STAGES:
+        run_stages(context, NAMES, command)
+
+
+def run_stages(context, names, command):
+    """Runs the stages of these names, in their order; one whose output is complete is skipped and said to be."""
+    for stage in STAGES:
+        if stage.name in names:
             _run_stage(context, stage, command)
 
 
+def share(source, target, before):
+    """Gives a run what the stages before a stage have made in another run, as hard links: artifacts never change.
+
+    Args:
+      source, target: working directories, of configurations that make those stages alike. What `target` has stays.
+      before: name of the first stage that is not shared; None shares all.
+    """
+    for stage in STAGES[: NAMES.index(before) if before else None]:
+        if not os.path.exists(marker(source, stage.name)) or os.path.exists(marker(target, stage.name)):
+            continue
+        for output in stage.outputs:
+            path, link = os.path.join(source, output), os.path.join(target, output)
+            if os.path.isdir(path):
+                shutil.copytree(path, link, copy_function=os.link, dirs_exist_ok=False)
+            elif os.path.exists(path):
+                os.link(path, link)
+        os.makedirs(os.path.dirname(marker(target, stage.name)), exist_ok=True)
+        shutil.copy(marker(source, stage.name), marker(target, stage.name))
+    if before and NAMES.index(before) <= NAMES.index("pretrain"):
+        _drop_trained_embedders(target)
+
+
 @contextlib.contextmanager
-def _only_one(workdir):
+def only_one(workdir):
     """Holds the run's lock: two pipelines would overwrite each other. A kill releases it."""
     os.makedirs(workdir, exist_ok=True)
     with open(os.path.join(workdir, ".lock"), "w") as file:
@@ -248,11 +276,15 @@ def _redo(workdir, redone):
                 shutil.rmtree(path)
             elif os.path.exists(path):
                 os.remove(path)
-    embedders = os.path.join(workdir, "embedder")
-    if redone[0].name == "pretrain" and os.path.isdir(embedders):
-        for step, path in artifacts.versions(embedders):
-            if step:
-                artifacts.remove(path)
+    if redone[0].name == "pretrain":
+        _drop_trained_embedders(workdir)
+
+
+def _drop_trained_embedders(workdir):
+    """Leaves the warm start's embedder: the others are of a pre-training that is made anew."""
+    for step, path in artifacts.versions(os.path.join(workdir, "embedder")):
+        if step:
+            artifacts.remove(path)
 
 
 def _check_inputs(config):
