@@ -3,7 +3,8 @@
   python -m realm_tf.refresh --workdir=runs/mine
 
 Waits for WORKDIR/embedder/step_N newer than the newest index, skips embedders overtaken meanwhile, embeds all blocks,
-publishes WORKDIR/index/step_N. Ends when WORKDIR/embedder/done.json says that training is over.
+publishes WORKDIR/index/step_N. Ends when WORKDIR/embedder/done.json says that training is over; an index that is not
+the last by then is given up, for nobody will search it.
 """
 
 import os
@@ -21,8 +22,9 @@ PARENT = absl_flags.DEFINE_integer(
 
 def main(_):
     from realm_tf import artifacts
+    from realm_tf.progress import say
     from realm_tf.training.pretrain import DONE
-    from realm_tf.training.refresher import Refresher, paths
+    from realm_tf.training.refresher import OvertakenError, Refresher, paths
     from realm_tf.training.run_context import RunContext
 
     context = RunContext(WORKDIR.value)
@@ -32,14 +34,23 @@ def main(_):
     newest_index = artifacts.newest(index_dir)
     step = newest_index[0] if newest_index else -1
 
-    def stop():
+    def is_orphan():
         # An orphan takes another parent: training was killed, and the run that resumes it starts its own refresher.
-        orphaned = PARENT.value and os.getppid() != PARENT.value
-        return ONCE.value or orphaned or os.path.exists(done)
+        return PARENT.value and os.getppid() != PARENT.value
+
+    def stop():
+        return ONCE.value or is_orphan() or os.path.exists(done)
+
+    def check():
+        if is_orphan() or (os.path.exists(done) and artifacts.newest(embedder_dir)[0] > step):
+            raise OvertakenError
 
     while found := artifacts.wait_newer(embedder_dir, step, stop):
         step, embedder = found
-        refresher.refresh_once(step, embedder)
+        try:
+            refresher.refresh_once(step, embedder, check)
+        except OvertakenError:
+            say(f"the index of step {step} is given up: training has ended")
 
 
 if __name__ == "__main__":

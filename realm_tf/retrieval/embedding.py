@@ -32,8 +32,9 @@ def length_batches(lengths, max_length, tokens_per_batch=TOKENS_PER_BATCH):
 
 
 def embed_blocks(
-    embed_fn, blocks, tokenizer, max_length, tokens_per_batch=TOKENS_PER_BATCH, rows=None, title="embedding blocks"
-):
+    embed_fn, blocks, tokenizer, max_length, tokens_per_batch=TOKENS_PER_BATCH, rows=None, title="embedding blocks",
+    check=lambda: None,
+):  # fmt: skip
     """Embeddings float32 [len(rows), D] of block rows, in their order.
 
     Args:
@@ -43,11 +44,13 @@ def embed_blocks(
       tokens_per_batch: see `length_batches`.
       rows: int array of block rows, at least one; all by default.
       title: of the progress bar; none is shown where it is empty.
+      check: called before each batch; what it raises ends the work.
     """
     rows = np.arange(len(blocks)) if rows is None else np.asarray(rows)
     embeddings = None
     with Progress(title, len(rows), unit="block") if title else contextlib.nullcontext() as bar:
         for chosen in length_batches(blocks.input_lengths(rows), max_length, tokens_per_batch):
+            check()
             values = np.asarray(embed_fn(*block_inputs(blocks, rows[chosen], tokenizer, max_length)))
             if embeddings is None:
                 embeddings = np.zeros((len(rows), values.shape[1]), np.float32)

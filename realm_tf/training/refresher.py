@@ -23,6 +23,10 @@ def paths(workdir):
     return tuple(os.path.join(workdir, name) for name in ("blocks", "embedder", "index"))
 
 
+class OvertakenError(Exception):
+    """The index that is being built will not be used any more."""
+
+
 class Refresher:
     """Keeps the corpus and one retriever loaded between refreshes."""
 
@@ -32,8 +36,11 @@ class Refresher:
         self._blocks = BlockStore(self._blocks_path)
         self._retriever = self._embed_fn = None
 
-    def refresh_once(self, step, embedder):
-        """Embeds all blocks with the embedder at that path and publishes index/step_N. Returns its path."""
+    def refresh_once(self, step, embedder, check=lambda: None):
+        """Embeds all blocks with the embedder at that path and publishes index/step_N. Returns its path.
+
+        check: called before each batch of blocks; if it raises, nothing is published.
+        """
         started = time.time()
         manifest = artifacts.manifest(embedder)
         artifacts.require_same("vocabulary", **{self._blocks_path: self._blocks.manifest, str(embedder): manifest})
@@ -50,6 +57,7 @@ class Refresher:
             tokenizer,
             manifest["lengths"]["block"],
             title=f"embedding blocks with step {step}",
+            check=check,
         )
         path = os.path.join(self._index_path, f"step_{step}")
         publish_index(path, embeddings, self._kind, step, self._blocks, embedder, started)

@@ -17,7 +17,7 @@ from realm_tf.errors import UserError
 from realm_tf.models import build
 from realm_tf.retrieval import index as index_lib
 from realm_tf.retrieval.embedding import embed_blocks
-from realm_tf.training.refresher import Refresher, SearchableIndex, make_embed_fn
+from realm_tf.training.refresher import OvertakenError, Refresher, SearchableIndex, make_embed_fn
 from realm_tf.training.run_context import RunContext
 from tests.running import ROOT, start
 
@@ -86,6 +86,16 @@ def test_once(run, run_verb):
     assert code == 0, stderr
     assert [step for step, _ in artifacts.versions(run / "index")] == [6]
     assert len(index_lib.load(str(run / "index" / "step_6"))) == len(BlockStore(run / "blocks"))
+
+
+def test_an_index_that_is_given_up_is_not_there(run):
+    def check():
+        raise OvertakenError
+
+    assert not (run / "index").exists()
+    with pytest.raises(OvertakenError):
+        Refresher(str(run), "exact").refresh_once(3, str(run / "embedder" / "step_3"), check)
+    assert not (run / "index").exists()
 
 
 @pytest.mark.slow
