@@ -54,9 +54,9 @@ def retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, null_BK):
       gold_BKM, mask_BM: as there.
       null_BK: 1.0 at the null document, 0.0 elsewhere; a row of zeros has no null document.
 
-    Returns: dict of scalars. `retrieval_utility`: mean over pieces of log p(y|x) - log p(y|null,x), as released;
-      `best_utility`: mean over queries of max_z log p(y|z,x) - log p(y|null,x); `first_utility`: the same of the block
-      with the largest p(z|x); `null_probability`: p(null|x); `entropy` of p(z|x) in nats; `gold_share`: share of the
+    Returns: dict of scalars. In nats a piece, so that they can be compared: `retrieval_utility`, log p(y|x) -
+      log p(y|null,x), as released; `best_utility`, max_z log p(y|z,x) - log p(y|null,x); `first_utility`, the same of
+      the block with the largest p(z|x). `null_probability`: p(null|x); `entropy` of p(z|x) in nats; `gold_share`: share of the
       posterior p(z|x,y) on its largest block.
     """
     has_null_B = ops.max(null_BK, axis=-1)
@@ -69,12 +69,13 @@ def retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, null_BK):
     first_B1 = ops.expand_dims(ops.argmax(ops.where(real_BK > 0, log_prior_BK, NEGATIVE), axis=-1), -1)
     first_B = ops.squeeze(ops.take_along_axis(span_BK, first_B1, axis=-1), -1)
     has_block_B = has_null_B * ops.max(real_BK, axis=-1)
+    pieces = ops.maximum(ops.sum(mask_BM * ops.expand_dims(has_block_B, -1)), 1.0)
     posterior_BK = ops.softmax(log_prior_BK + span_BK, axis=-1)
     prior_BK = ops.exp(log_prior_BK)
     return {
         "retrieval_utility": masked_mean(log_BM - null_gold_BM, mask_null_BM),
-        "best_utility": masked_mean(best_B - null_B, has_block_B),
-        "first_utility": masked_mean(first_B - null_B, has_block_B),
+        "best_utility": ops.sum((best_B - null_B) * has_block_B) / pieces,
+        "first_utility": ops.sum((first_B - null_B) * has_block_B) / pieces,
         "null_probability": ops.mean(ops.sum(prior_BK * null_BK, axis=-1)),
         "entropy": ops.mean(-ops.sum(prior_BK * ops.maximum(log_prior_BK, -100.0), axis=-1)),
         "gold_share": ops.mean(ops.max(posterior_BK, axis=-1)),

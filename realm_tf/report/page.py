@@ -138,7 +138,7 @@ def _plots(summary, series):
     figures = [
         plot("Pre-training loss", [Line("loss", _points(pretrain, "loss"), smooth=True)]),
         plot(
-            "Retrieval utility, nats",
+            "Retrieval utility, nats a piece",
             [
                 Line("of the marginal", _points(pretrain, "retrieval_utility"), smooth=True),
                 Line("of the best block", _points(pretrain, "best_utility"), "b", smooth=True),
@@ -147,7 +147,7 @@ def _plots(summary, series):
             marks=swaps,
         ),
         plot(
-            "Retrieval utility, held out",
+            "Retrieval utility, held out, nats a piece",
             [
                 Line("of the marginal", _points(pretrain, "held_out_retrieval_utility"), dots=True),
                 Line("of the best block", _points(pretrain, "held_out_best_utility"), "b", dots=True),

@@ -120,8 +120,8 @@ def test_every_measure_has_a_plot():
     page = render({}, [], {"pretrain": lines, "swaps": swaps})
     titles = re.findall(r'aria-label="([^"]*)"', page)
     assert titles == [
-        "Retrieval utility, nats",
-        "Retrieval utility, held out",
+        "Retrieval utility, nats a piece",
+        "Retrieval utility, held out, nats a piece",
         "Where p(z|x) goes",
         "Entropy of p(z|x), nats",
         "Index lag, minutes",
