@@ -74,9 +74,9 @@ class KnnMemory:
         squares_B1 = np.sum(np.square(states_BH), axis=1, keepdims=True)
         return rows_BK, np.maximum(squares_B1 - 2 * products_BK, 0)
 
-    def distribution(self, states_BH, vocabulary_size, k=NEIGHBOURS):
-        """p_kNN of every piece: float32 [B, V]."""
-        rows_BK, distances_BK = self.search(states_BH, k)
+    def distribution(self, states_BH, vocabulary_size):
+        """p_kNN of every piece, by the `NEIGHBOURS` nearest entries: float32 [B, V]."""
+        rows_BK, distances_BK = self.search(states_BH, NEIGHBOURS)
         weights_BK = _softmax(-distances_BK / self.temperature)
         p_BV = np.zeros((len(rows_BK), vocabulary_size), np.float32)
         np.add.at(p_BV, (np.arange(len(rows_BK))[:, None], self.pieces_E[rows_BK]), weights_BK)

@@ -39,12 +39,13 @@ def p_of_neighbours(distances, pieces, temperature):
     return {piece: value / total for piece, value in p.items()}
 
 
-def test_neighbours_and_their_distribution(tmp_path, entries):
+def test_neighbours_and_their_distribution(tmp_path, entries, monkeypatch):
+    monkeypatch.setattr(knn_memory, "NEIGHBOURS", NEIGHBOURS)
     memory = memory_of(tmp_path, entries, temperature=2.5)
     assert len(memory) == ENTRIES
     asked = np.random.default_rng(4).normal(size=(5, DIM)).astype(np.float32)
     rows_BK, distances_BK = memory.search(asked, NEIGHBOURS)
-    p_BV = memory.distribution(asked, VOCABULARY, NEIGHBOURS)
+    p_BV = memory.distribution(asked, VOCABULARY)
     for state, rows, distances, p_V in zip(asked, rows_BK, distances_BK, p_BV, strict=True):
         every = squared_distances(state, entries[0])
         nearest = sorted(range(ENTRIES), key=every.__getitem__)[:NEIGHBOURS]

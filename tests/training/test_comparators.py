@@ -6,14 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.config import Config, EncoderConfig, FinetuneConfig, LengthConfig, OptimizerConfig
 from realm_tf.data.pretrain_queries import PretrainQueries
 from realm_tf.errors import UserError
 from realm_tf.models import build, encoder, weights
+from realm_tf.retrieval import knn_memory
 from realm_tf.serving.inspector import Inspector
 from realm_tf.training import bm25, evaluation, finetune, knn
+from realm_tf.training.pretrained import load_reader
 from realm_tf.training.refresher import publish_index
 from realm_tf.training.run_context import RunContext
 
@@ -121,40 +124,54 @@ def test_the_closed_book_has_no_source_and_no_ranks(tuned):
 # ----- knn -----------------------------------------------------------------------------------------------------------
 
 
-def read_one(context, model, query_ids, positions):
-    """States and log p at the masks of one query with the null document, from the models' outputs."""
-    ids = [*query_ids[query_ids > 0].tolist(), context.tokenizer.sep_id]
-    segments = [0] * (len(ids) - 1) + [1]
-    sequence, _ = encoder.encode(model.backbone, np.array([ids]), np.array([segments]), False)
-    logits = np.array(model(np.array([ids]), np.array([segments]), np.array([positions]))[0], np.float64)
-    return np.array(sequence)[0, positions], logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+@pytest.fixture(scope="module")
+def read_one(context):
+    """(query ids, mask positions) -> states and log p at the masks with the null document, by the models' outputs."""
+    model, width = load_reader(context), 40
+
+    @tf.function(input_signature=[tf.TensorSpec([1, width], tf.int32)] * 2 + [tf.TensorSpec([1, 10], tf.int32)])
+    def read(ids, segments, positions):
+        return encoder.encode(model.backbone, ids, segments, False)[0], model(ids, segments, positions)
+
+    def of_one(query_ids, positions):
+        ids, segments, padded = (np.zeros((1, size), np.int32) for size in (width, width, 10))
+        length = np.count_nonzero(query_ids)
+        ids[0, :length], ids[0, length], segments[0, length] = query_ids[:length], context.tokenizer.sep_id, 1
+        padded[0, : len(positions)] = positions
+        sequence, logits = read(ids, segments, padded)
+        logits = logits.numpy()[0, : len(positions)].astype(np.float64)
+        return sequence.numpy()[0, positions], logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+    return of_one
 
 
-def test_knn_is_measured_on_held_out_spans(context, tmp_path):
-    """Against a loop: one sentence, one mask, one memory of what training masks."""
+def test_knn_is_measured_on_held_out_spans(context, read_one, tmp_path, monkeypatch):
+    """Against a loop: one sentence, one mask, one memory of what training masks.
+
+    All entries are neighbours: sentences that are alike but for the mask tie, and which of those are nearest is open.
+    """
+    monkeypatch.setattr(knn_memory, "NEIGHBOURS", 10_000)
     value = knn.evaluate_knn(context, str(tmp_path / "knn.json"))
     assert value == artifacts.read_json(tmp_path / "knn.json")
     assert (value["system"], value["exact_match"], value["recall_at_5"]) == ("knn", None, None)
-    model = knn.load_reader(context)
     queries = PretrainQueries(context.blocks, context.spans, context.tokenizer, 32, 10, 1, context.config.seed)
     states, pieces = [], []
     for query in queries.each(1, 10**6):
         masks = int(query.mask_weights.sum())
-        states += list(read_one(context, model, query.query_ids[0], query.mask_positions[0, :masks])[0])
+        states += list(read_one(query.query_ids[0], query.mask_positions[0, :masks])[0])
         pieces += query.mask_targets[0, :masks].tolist()
     assert value["memory"]["entries"] == len(pieces)
     temperature = value["memory"]["temperature"]
     sums = np.zeros(4)
     for query in queries.each(1, 10**6, held_out=True):
         masks = int(query.mask_weights.sum())
-        asked, log_p = read_one(context, model, query.query_ids[0], query.mask_positions[0, :masks])
+        asked, log_p = read_one(query.query_ids[0], query.mask_positions[0, :masks])
         for state, log_p_V, target in zip(asked, log_p, query.mask_targets[0, :masks], strict=True):
             distances = np.square(np.array(states) - state).sum(axis=1)
-            near = np.argsort(distances)[: knn.knn_memory.NEIGHBOURS]
-            near_p = np.exp(-(distances[near] - distances[near].min()) / temperature)
+            p_E = np.exp(-(distances - distances.min()) / temperature)
             knn_V = np.zeros(len(log_p_V))
-            for n, p in zip(near, near_p / near_p.sum(), strict=True):
-                knn_V[pieces[n]] += p
+            for piece, p in zip(pieces, p_E / p_E.sum(), strict=True):
+                knn_V[piece] += p
             mixed_V = 0.25 * knn_V + 0.75 * np.exp(log_p_V)
             sums += [mixed_V.argmax() == target, log_p_V.argmax() == target, np.log(mixed_V[target]), log_p_V[target]]
     accuracies = [value["masked_token_accuracy"], value["masked_token_accuracy_reader"]]
@@ -166,7 +183,7 @@ def test_knn_is_measured_on_held_out_spans(context, tmp_path):
 
 
 def test_a_memory_is_kept_for_its_reader_and_made_anew_for_another(context):
-    model = knn.load_reader(context)
+    model = load_reader(context)
     path = context.path("knn", "keys.bin")
     knn.open_memory(context, model)
     with open(path, "rb") as file:
@@ -184,7 +201,8 @@ def test_a_memory_is_kept_for_its_reader_and_made_anew_for_another(context):
         assert file.read() == first
 
 
-def test_inspect_shows_the_memory_too(context):
+def test_inspect_shows_the_memory_too(context, read_one, monkeypatch):
+    monkeypatch.setattr(knn_memory, "NEIGHBOURS", 10_000)
     retriever = build.build_retriever(context.config.encoder, context.tokenizer.vocabulary_size)
     embedder = context.path("embedder", "step_0")
     build.publish_retriever(embedder, retriever, context.config, context.tokenizer, step=0)
@@ -192,11 +210,10 @@ def test_inspect_shows_the_memory_too(context):
     publish_index(context.path("index", "step_0"), embeddings, "exact", 0, context.blocks, embedder, 0.0)
     inspector = Inspector(context, knn=True)
     value = inspector.inspect("The king of ___ was born.", "Anna", num_candidates=3)
-    model = knn.load_reader(context)
     tokenizer = context.tokenizer
     ids = [tokenizer.id_of[piece] for piece in "[CLS] the king of [MASK] was born . [SEP]".split()]
-    states, log_p = read_one(context, model, np.array(ids), [4])
-    memory = knn.open_memory(context, model)
+    states, log_p = read_one(np.array(ids), [4])
+    memory = knn.open_memory(context, load_reader(context))
     p_V = 0.25 * memory.distribution(states, len(tokenizer.pieces))[0] + 0.75 * np.exp(log_p[0])
     assert value["answer"]["knn"] == pytest.approx(p_V[tokenizer.id_of["anna"]], rel=1e-3)
     assert value["answer"]["null"] == pytest.approx(np.exp(log_p[0][tokenizer.id_of["anna"]]), rel=1e-3)
