@@ -40,6 +40,7 @@ REQUIRES = [
 ]
 EXTRAS = {
     "beam": ["apache-beam==2.77.*"],
+    "bm25": ["bm25s==0.3.*"],
     "dev": ["ruff", "pytest", "hypothesis"],
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]

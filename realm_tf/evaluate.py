@@ -1,9 +1,12 @@
 """Exact match, F1 and recall of a fine-tuned system on a file of questions.
 
   python -m realm_tf.evaluate --workdir=runs/mine --questions=my.jsonl --output=my_eval.json
+  python -m realm_tf.evaluate --workdir=runs/mine --questions=my.jsonl --output=bm25.json --system=bm25
+  python -m realm_tf.evaluate --workdir=runs/mine --output=knn.json --system=knn
 
 Each line of the file is {"question": ..., "answer": [...]}. Writes the metrics to OUTPUT and, beside it, one line a
-question with the prediction, its source and the ranks of the blocks that hold an answer.
+question with the prediction, its source and the ranks of the blocks that hold an answer. knn needs no questions: it
+is measured on the salient spans that pre-training holds out. docs/comparators.md says what each system is.
 """
 
 import os
@@ -19,14 +22,39 @@ OUTPUT = absl_flags.DEFINE_string("output", None, "JSON file for the metrics.")
 ANSWER_TYPE = absl_flags.DEFINE_enum(
     "answer_type", "string", ["string", "regex"], "Whether answers are strings or regular expressions (CuratedTREC)."
 )
-SYSTEM = absl_flags.DEFINE_enum("system", "realm", ["realm", "orqa"], "Which fine-tuned system answers.")
+SYSTEM = absl_flags.DEFINE_enum(
+    "system", "realm", ["realm", "orqa", "bm25", "closed_book", "knn"], "Which system is measured."
+)
 
 
 def main(_):
-    if not QUESTIONS.value or not OUTPUT.value:
+    needed = {"questions": QUESTIONS.value or SYSTEM.value == "knn", "output": OUTPUT.value}
+    if not all(needed.values()):
         raise UserError("say what to read and to write: --questions=FILE.jsonl --output=FILE.json")
     if os.path.isdir(OUTPUT.value):
         raise UserError(f"--output={OUTPUT.value} is a directory: give the name of a file")
+    if SYSTEM.value == "knn":
+        _evaluate_knn()
+    else:
+        _evaluate_questions()
+
+
+def _evaluate_knn():
+    from realm_tf.progress import say
+    from realm_tf.training.knn import evaluate_knn
+    from realm_tf.training.run_context import RunContext
+
+    if QUESTIONS.value:
+        say("--questions is not read: knn is measured on the salient spans that pre-training holds out")
+    value = evaluate_knn(RunContext(WORKDIR.value), OUTPUT.value)
+    print(
+        f"{value['tokens']} masked pieces of {value['n']} salient spans: accuracy "
+        f"{value['masked_token_accuracy']:.1%} (the reader alone {value['masked_token_accuracy_reader']:.1%}), log "
+        f"likelihood {value['log_likelihood']:.3f} ({value['log_likelihood_reader']:.3f}) -> {OUTPUT.value}"
+    )
+
+
+def _evaluate_questions():
     from realm_tf.data.questions import read_questions
 
     questions = read_questions(QUESTIONS.value, ANSWER_TYPE.value)
@@ -34,11 +62,15 @@ def main(_):
     from realm_tf.training.run_context import RunContext
 
     value = evaluate(RunContext(WORKDIR.value), questions, OUTPUT.value, SYSTEM.value)
+    recall = ""
+    if value["answerable"] is not None:
+        shares = " / ".join(f"{value[f'recall_at_{k}']:.1%}" for k in (1, 5, 20))
+        recall = f", recall@1/5/20 {shares}"
     print(
-        f"{value['n']} questions: exact match {value['exact_match']:.1%}, F1 {value['f1']:.1%}, recall@1/5/20 "
-        f"{value['recall_at_1']:.1%} / {value['recall_at_5']:.1%} / {value['recall_at_20']:.1%} -> {OUTPUT.value}"
+        f"{value['n']} questions: exact match {value['exact_match']:.1%}, F1 {value['f1']:.1%}{recall} "
+        f"-> {OUTPUT.value}"
     )
-    if not value["answerable"]:
+    if value["answerable"] == 0:
         raise UserError(
             f"none of the {value['n']} questions has an answer in the top 20 blocks: do they belong to this corpus, "
             f"and is --answer_type={ANSWER_TYPE.value} right?"

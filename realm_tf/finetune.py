@@ -1,8 +1,10 @@
 """Fine-tuning for open-domain question answering: question embedder and span reader, block embeddings frozen.
 
   python -m realm_tf.finetune --workdir=runs/mine --system=realm
+  python -m realm_tf.finetune --workdir=runs/mine --system=bm25
 
-Reads the newest index, the pre-trained reader and WORKDIR/questions; publishes WORKDIR/finetune/SYSTEM/model.
+Reads the newest index, the pre-trained reader and WORKDIR/questions; publishes WORKDIR/finetune/SYSTEM/model. bm25 has
+the span reader alone to train, closed_book the masked-LM reader: see docs/comparators.md.
 """
 
 from absl import flags as absl_flags
@@ -12,7 +14,11 @@ from realm_tf import flags
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
 SYSTEM = absl_flags.DEFINE_enum(
-    "system", "realm", ["realm", "orqa"], "realm: from pre-training; orqa: from the inverse cloze task alone."
+    "system",
+    "realm",
+    ["realm", "orqa", "bm25", "closed_book"],
+    "realm: from pre-training; orqa: from the inverse cloze task alone; bm25: reads what BM25 finds; closed_book: "
+    "reads nothing.",
 )
 
 

@@ -7,7 +7,7 @@
 Shows the best fillers without retrieval (the null document alone), under each retrieved document z with p(z|x) and its
 utility log p(y|x,z) - log p(y|x,null), and under the marginal sum_z p(z|x) p(y|x,z). y is the answer; without one it is
 the best filler under the marginal. Fillers have as many word pieces as the answer; without one they have one to three,
-and are ranked by probability per piece.
+and are ranked by probability per piece. --knn asks the kNN comparator too (docs/comparators.md).
 """
 
 import json
@@ -26,6 +26,7 @@ CORPUS = absl_flags.DEFINE_string(
 NUM_CANDIDATES = absl_flags.DEFINE_integer(
     "num_candidates", None, "Candidates, the null document included (default: as in pre-training).", lower_bound=2
 )
+KNN = absl_flags.DEFINE_bool("knn", False, "Shows what a memory of masked pieces makes of the reader's fillers, too.")
 NUM_FILLERS = absl_flags.DEFINE_integer("num_fillers", 5, "Fillers shown under each document.", lower_bound=1)
 JSON = absl_flags.DEFINE_bool("json", False, "Prints one JSON object instead of the table.")
 
@@ -41,7 +42,7 @@ def main(_):
     from realm_tf.training.run_context import RunContext
 
     context = RunContext(WORKDIR.value)
-    inspector = Inspector(context, CORPUS.value)
+    inspector = Inspector(context, CORPUS.value, KNN.value)
     value = inspector.inspect(TEXT.value, ANSWER.value, NUM_CANDIDATES.value, NUM_FILLERS.value)
     if JSON.value:
         print(json.dumps(value, ensure_ascii=False, indent=2))

@@ -12,6 +12,7 @@ PACKAGES = ("realm_tf", "beam_jobs", "configs", "benchmarks")
 DOORS = {
     "apache_beam": ("beam_jobs/",),
     "scann": ("realm_tf/retrieval/scann_index.py",),
+    "bm25s": ("realm_tf/retrieval/bm25.py",),
     "tensorflow_text": ("realm_tf/text/",),
     "keras_hub": ("realm_tf/models/encoder.py",),
     "tensorflow_hub": ("realm_tf/interop/tf1_checkpoints.py",),

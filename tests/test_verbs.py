@@ -64,6 +64,8 @@ def test_the_verbs_are_all_here():
         (["realm_tf.ask", "--num_answers=many"], "--num_answers=many"),
         (["realm_tf.evaluate", "--answer_type=regexp"], "<string|regex>"),
         (["realm_tf.export", "--system=bm25"], "<realm|orqa>"),
+        (["realm_tf.evaluate", "--system=bm52"], "<realm|orqa|bm25|closed_book|knn>"),
+        (["realm_tf.finetune", "--system=knn"], "<realm|orqa|bm25|closed_book>"),
         (["realm_tf.refresh", "--workdir"], "--workdir"),
         (["realm_tf.refresh", "runs/demo"], "runs/demo"),
         (["beam_jobs.split_blocks", "--max_documents=x"], "--max_documents=x"),
@@ -155,6 +157,40 @@ def test_evaluate_a_file_of_patterns(tiny_run, run_verb, tmp_path):
     assert {"question", "answer", "prediction", "probability", "block_id", "title"} <= lines[0].keys()
     assert value["exact_match"] == (lines[0]["exact_match"] + lines[1]["exact_match"]) / 2
     assert lines[1]["exact_match"] is False
+
+
+def test_comparators_say_what_to_run_first_and_knn_needs_nothing(tiny_run, run_verb, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    questions, output = tiny_run / "questions" / "test.jsonl", tmp_path / "knn.json"
+    arguments = (f"--workdir={tmp_path / 'run'}", f"--output={output}")
+    code, stdout, stderr = run_verb("realm_tf.evaluate", *arguments, "--system=closed_book")
+    assert (code, stdout) == (2, "") and "--questions=FILE.jsonl" in stderr
+    code, stdout, stderr = run_verb("realm_tf.evaluate", *arguments, "--system=closed_book", f"--questions={questions}")
+    assert (code, stdout) == (2, "")
+    assert "--system=closed_book first" in stderr and len(stderr.splitlines()) == 1
+    code, stdout, stderr = run_verb("realm_tf.evaluate", *arguments, "--system=knn", f"--questions={questions}")
+    assert code == 0, stderr
+    assert "--questions is not read" in stderr
+    value = json.loads(output.read_text())
+    assert stdout.startswith(f"{value['tokens']} masked pieces of {value['n']} salient spans: accuracy ")
+    # inspect finds the memory made.
+    arguments = (f"--workdir={tmp_path / 'run'}", "--text=___ discovered radium", "--json", "--knn")
+    code, stdout, stderr = run_verb("realm_tf.inspect", *arguments)
+    assert (code, stderr) == (0, "")
+    assert len(json.loads(stdout)["fillers"]["knn"]) == 5
+
+
+def test_the_closed_book_from_fine_tuning_to_figures(tiny_run, run_verb, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    code, _, stderr = run_verb("realm_tf.finetune", f"--workdir={tmp_path / 'run'}", "--system=closed_book")
+    assert code == 0, stderr
+    questions = tmp_path / "two.jsonl"
+    questions.write_text("".join(json.dumps({"question": q, "answer": ["Marie Curie"]}) + "\n" for q in QUESTIONS))
+    arguments = (f"--workdir={tmp_path / 'run'}", f"--questions={questions}", f"--output={tmp_path / 'out.json'}")
+    code, stdout, stderr = run_verb("realm_tf.evaluate", *arguments, "--system=closed_book")
+    assert code == 0, stderr
+    assert stdout.startswith("2 questions: exact match ") and "recall" not in stdout
+    assert json.loads((tmp_path / "out.json").read_text())["recall_at_5"] is None
 
 
 def test_export_adds_a_version(tiny_run, run_verb, tmp_path):

@@ -55,6 +55,12 @@ def joint_inputs(query_ids_BQ, query_lengths_B, blocks, rows_BK, tokenizer, max_
     return join(queries, query_lengths, bodies, body_lengths, tokenizer, max_length)
 
 
+def null_inputs(query_ids_BQ, query_lengths_B, tokenizer, max_length):
+    """`[CLS] x [SEP] [SEP]`, each query with the null document: token_ids, segment_ids int32 [B, J]."""
+    empty = np.zeros((len(query_ids_BQ), 1), np.int32)
+    return join(query_ids_BQ, query_lengths_B, empty, empty[:, 0], tokenizer, max_length)
+
+
 def join(heads, head_lengths, bodies, body_lengths, tokenizer, max_length):
     """Appends `body [SEP]` to closed heads `[CLS] ... [SEP]`: token_ids and segment_ids int32 [R, L]."""
     total = head_lengths + body_lengths + 1

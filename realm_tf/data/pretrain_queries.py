@@ -52,6 +52,7 @@ class PretrainQueries:
         `max_masks`; 0 for as many as the salient span has.
 
     Attributes:
+      num_training: how many spans training draws from; the others are held out.
       counts: {"spans": those that are drawn from, "dropped": those left out, "cut": those asked for in part,
         "unasked_pieces": their pieces that are masked and not asked for}.
 
@@ -83,6 +84,7 @@ class PretrainQueries:
             held_out[:] = False  # a corpus of one document, say: there is nothing else to train on
         self._spans, self._sentences, self._span_blocks = spans.flat_spans, spans.flat_sentences, span_blocks
         self._train, self._eval = usable[~held_out], usable[held_out]
+        self.num_training = len(self._train)
 
     def batch(self, step):
         """The training batch of a step (counted from 0)."""
@@ -99,6 +101,21 @@ class PretrainQueries:
         chosen = rng.permutation(self._eval if len(self._eval) else self._train)[: batches * self._batch_size]
         whole = max(1, len(chosen) // self._batch_size) * self._batch_size
         return [self._build(part, rng, "salient") for part in np.resize(chosen, whole).reshape(-1, self._batch_size)]
+
+    def each(self, batch_size, limit, held_out=False):
+        """Yields batches that together mask every span of training once, in the order of the corpus.
+
+        Args:
+          batch_size: of all but the last.
+          limit: of more spans than so many, that many are taken, evenly drawn.
+          held_out: the spans that training never masks instead; there may be none.
+        """
+        rng = np.random.default_rng([self._seed, 5])
+        chosen = self._eval if held_out else self._train
+        if len(chosen) > limit:
+            chosen = np.sort(rng.permutation(chosen)[:limit])
+        for start in range(0, len(chosen), batch_size):
+            yield self._build(chosen[start : start + batch_size], rng, "salient")
 
     def _build(self, chosen, rng, scheme):
         span_blocks = self._span_blocks[chosen]

@@ -56,8 +56,8 @@ def retrieval_measures(log_BM, log_prior_BK, gold_BKM, mask_BM, null_BK):
 
     Returns: dict of scalars. In nats a piece, so that they can be compared: `retrieval_utility`, log p(y|x) -
       log p(y|null,x), as released; `best_utility`, max_z log p(y|z,x) - log p(y|null,x); `first_utility`, the same of
-      the block with the largest p(z|x). `null_probability`: p(null|x); `entropy` of p(z|x) in nats; `gold_share`: share of the
-      posterior p(z|x,y) on its largest block.
+      the block with the largest p(z|x). `null_probability`: p(null|x); `entropy` of p(z|x) in nats; `gold_share`:
+      share of the posterior p(z|x,y) on its largest block.
     """
     has_null_B = ops.max(null_BK, axis=-1)
     null_gold_BM = ops.sum(gold_BKM * ops.expand_dims(null_BK, -1), axis=1)

@@ -26,3 +26,8 @@ class MaskedLanguageModel(keras.Model):
     def logits(self, sequence_RJH, mask_positions):
         """The call's result, for who has the backbone's output already."""
         return ops.cast(self.head(sequence_RJH, mask_positions=mask_positions), "float32")
+
+    def states(self, sequence_RJH, mask_positions):
+        """What the head reads at the masks: float32 [R, M, H]."""
+        states_RMH = ops.take_along_axis(sequence_RJH, ops.expand_dims(mask_positions, -1), axis=1)
+        return ops.cast(states_RMH, "float32")

@@ -10,11 +10,14 @@ from realm_tf.models import losses
 class OpenQA(keras.Model):
     """Query embedder and span reader; block embeddings are frozen and come from the index.
 
+    Without a retriever (None) the relevance scores are given, by BM25 say, and the loss is the reader's term alone.
+
     Call, a dict, int32 unless said (T candidates of the wide beam, K blocks read):
       question_ids [B, Q]         `[CLS] question [SEP]`
       beam_embeddings [B, T, D]   float32, frozen block embeddings of the wide beam, best first
       beam_positive [B, T]        float32, 1 where the block has an answer
       beam_valid [B, T]           float32, 0 at padding
+      beam_scores [B, T]          float32, without a retriever only, instead of beam_embeddings and beam_valid
       joint_ids, joint_segments [B * K, J]  `[CLS] question [SEP] body [SEP]` of the first K blocks of the beam
       span_positive [B, K, J, W]  float32, 1 where the span is an answer
 
@@ -36,7 +39,7 @@ class OpenQA(keras.Model):
         logits_BX = self.span_logits(batch, scores_BT, training)
         positive_BX = ops.reshape(batch["span_positive"], (ops.shape(logits_BX)[0], -1))
         reader_loss, readable, correct = losses.span_selection(logits_BX, positive_BX)
-        loss = retriever_loss + reader_loss
+        loss = reader_loss if self.retriever is None else retriever_loss + reader_loss
         return loss, {
             "loss": loss,
             "retriever_loss": _where_any(answerable, retriever_loss),
@@ -47,7 +50,9 @@ class OpenQA(keras.Model):
         }
 
     def beam_scores(self, batch, training=False):
-        """Relevance scores [B, T] by the query embedder of now and the frozen block embeddings."""
+        """Relevance scores [B, T] by the query embedder of now and the frozen block embeddings, or those given."""
+        if self.retriever is None:
+            return batch["beam_scores"]
         queries_BD = self.retriever.embed_queries(batch["question_ids"], training=training)
         scores_BT = ops.sum(ops.expand_dims(queries_BD, 1) * batch["beam_embeddings"], axis=-1)
         return ops.where(batch["beam_valid"] > 0, scores_BT, losses.NEGATIVE)

@@ -37,6 +37,9 @@ def print_inspection(value, marginal, null_candidate=True, console=None):
     table = _table(value["text"], answer)
     no_retrieval = rich_text.Text.assemble(("no retrieval\n", "bold"), ("null document", "dim"))
     _add(table, no_retrieval, p_null, None, answer and answer["null"], found["null"])
+    if "knn" in found:
+        memory = rich_text.Text.assemble(("kNN memory\n", "bold"), ("null document", "dim"))
+        _add(table, memory, None, None, answer and answer["knn"], found["knn"])
     table.add_section()
     for block, p in zip(found["blocks"], of_blocks, strict=True):
         document = rich_text.Text.assemble(f"{block['title']}\n", (block["block_id"], "dim"))

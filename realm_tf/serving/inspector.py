@@ -11,14 +11,16 @@ from realm_tf.data import cloze
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.realm_batch import realm_batch
 from realm_tf.errors import UserError
-from realm_tf.models import build, losses, weights
+from realm_tf.models import build, encoder, losses
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
-from realm_tf.retrieval import embedding
+from realm_tf.retrieval import embedding, knn_memory
 from realm_tf.retrieval import index as index_lib
 from realm_tf.retrieval.candidates import NULL
 from realm_tf.retrieval.exact_index import ExactIndex
 from realm_tf.serving import fillers
+from realm_tf.training.knn import open_memory
+from realm_tf.training.pretrained import load_reader
 from realm_tf.training.refresher import SearchableIndex, make_embed_fn
 
 WIDTHS = (1, 2, 3)  # word pieces of the fillers that are searched where no answer is given
@@ -31,19 +33,22 @@ class Inspector:
       context: `RunContext` of a pre-trained run; its newest index is used, with the embedder that made it.
       corpus: another run's working directory, whose blocks are searched instead. Its index is used where the same
         embedder made it; otherwise its blocks are embedded here, in memory. Nothing is trained or written.
+      knn: whether the kNN comparator is asked too (`training.knn`); its memory is of this run, and made where it is
+        missing.
 
     Raises `UserError` if the run has no reader or no index, or what is read does not belong together.
     """
 
-    def __init__(self, context, corpus=None):
+    def __init__(self, context, corpus=None, knn=False):
         config = context.config
         self._tokenizer, self._lengths, self._settings = context.tokenizer, config.lengths, config.pretrain
-        reader = _load_reader(context)
+        reader = load_reader(context)
         own = _load_index(context)
         self._query_fn = own.query_fn
         self._model = Realm(own.retriever, reader, self._settings.marginal)
         self._blocks, self._index = _other_corpus(context, own, corpus) if corpus else (context.blocks, own.index)
         self._allowed_2V = fillers.allowed_pieces(context.tokenizer)
+        self._memory = open_memory(context, reader) if knn else None
 
     def inspect(self, text, answer=None, num_candidates=None, num_fillers=5):
         """The `inspect` JSON object of a sentence with a blank.
@@ -65,7 +70,8 @@ class Inspector:
           "blocks" is [{"block_id", "title", "p_z", "utility", "fillers"}], in the order of the search; what their p_z
           leave of 1 is p(null|x). utility is log p(y|x,z) - log p(y|x,null) in nats (appendix D); y is the answer, or
           else the best filler under the marginal. With an answer also {"answer": {"text", "pieces", "null", "marginal",
-          "blocks"}}, the last three being its probability under the null document, the marginal and each block.
+          "blocks"}}, the last three being its probability under the null document, the marginal and each block. With
+          the kNN comparator "fillers" and "answer" have "knn" too: under p_kNN mixed into that of the null document.
 
         Raises `UserError` if the text has not one blank, or the answer cannot be spelt or is too long.
         """
@@ -76,7 +82,7 @@ class Inspector:
         if dropped:
             say(f"the sentence is {dropped} word pieces too long for a query (lengths.query): cut around the blank")
         rows = self._search(queries.query_ids[:1], num_candidates or self._settings.num_candidates)
-        scores_K, log_probs = self._read(queries, widths, rows)
+        scores_K, log_probs, null_states = self._read(queries, widths, rows)
 
         marginal = self._best_marginal(scores_K, log_probs, num_fillers)
         under = [self._best(log_probs, k, num_fillers) for k in range(len(scores_K))]  # the null document is the last
@@ -105,7 +111,19 @@ class Inspector:
             *blocks, null = map(_probability, log_K)
             figures = {"null": null, "marginal": _probability(log_marginal), "blocks": blocks}
             value["answer"] = {"text": answer, "pieces": len(asked), **figures}
+        if self._memory:
+            self._add_knn(value, log_probs, null_states, asked, num_fillers)
         return value
+
+    def _add_knn(self, value, log_probs, null_states, asked, num_fillers):
+        mixed = [self._mixed(p_KMV[-1], states_MH) for p_KMV, states_MH in zip(log_probs, null_states, strict=True)]
+        value["fillers"]["knn"] = self._values(self._best(mixed, 0, num_fillers))
+        if asked:
+            value["answer"]["knn"] = _probability(mixed[0][0, np.arange(len(asked)), asked].sum())
+
+    def _mixed(self, log_probs_MV, states_MH):
+        """log p of the pieces at each mask, [1, M, V], by memory and reader."""
+        return knn_memory.mixed(log_probs_MV, self._memory.distribution(states_MH, log_probs_MV.shape[1]))[None]
 
     # === From the query to distributions ===
 
@@ -115,7 +133,11 @@ class Inspector:
         return self._index.search(self._query_fn(query_ids), wanted)[0][0]
 
     def _read(self, queries, widths, rows):
-        """Relevance scores [K] of the first query, and for each query log p of all pieces [K, M, V]; null is last."""
+        """What the model says of queries with each of the widths.
+
+        Returns: relevance scores [K] of the first query; for each query log p of all pieces [K, M, V], the null
+          document being the last; for each query the reader's states [M, H] under the null document.
+        """
         candidates_BK = np.tile(np.append(rows, NULL), (len(widths), 1))
         batch = realm_batch(queries, candidates_BK, self._blocks, self._tokenizer, self._lengths)
         scores_K = np.array(self._model.scores(batch)[0])
@@ -124,11 +146,14 @@ class Inspector:
         positions_BM = batch["mask_positions"]
         positions_RM = np.repeat(positions_BM, len(rows), axis=0)
         logits_RMV = self._model.reader(batch["joint_ids"], batch["joint_segments"], positions_RM)
-        null_BMV = self._model.reader(batch["null_ids"], batch["null_segments"], positions_BM)
+        null_BJH, _ = encoder.encode(self._model.reader.backbone, batch["null_ids"], batch["null_segments"], False)
+        null_BMV = self._model.reader.logits(null_BJH, positions_BM)
+        states_BMH = np.asarray(self._model.reader.states(null_BJH, positions_BM))
         logits_BKMV = ops.reshape(logits_RMV, (len(widths), len(rows), *logits_RMV.shape[1:]))
         logits_BKMV = ops.concatenate([logits_BKMV, ops.expand_dims(null_BMV, 1)], axis=1)
         log_probs_BKMV = np.asarray(ops.log_softmax(logits_BKMV, axis=-1))
-        return scores_K, [log_probs_KMV[:, :width] for log_probs_KMV, width in zip(log_probs_BKMV, widths, strict=True)]
+        log_probs = [log_probs_KMV[:, :width] for log_probs_KMV, width in zip(log_probs_BKMV, widths, strict=True)]
+        return scores_K, log_probs, [states_MH[:width] for states_MH, width in zip(states_BMH, widths, strict=True)]
 
     # === From distributions to fillers ===
 
@@ -169,18 +194,6 @@ def _rounded(value):
 
 
 # === What is read from disk ===
-
-
-def _load_reader(context):
-    """The pre-trained `MaskedLanguageModel` of a run."""
-    path = context.path("reader")
-    if not artifacts.is_complete(path):
-        raise UserError(f"{path} holds no pre-trained reader: run python -m realm_tf.pretrain first")
-    vocabulary = {"vocabulary": context.tokenizer.fingerprint}
-    artifacts.require_same("vocabulary", **{path: artifacts.manifest(path), "the encoder": vocabulary})
-    reader = build.build_masked_lm(context.config.encoder, context.tokenizer.vocabulary_size)
-    weights.load(os.path.join(path, build.WEIGHTS), {"reader": reader})
-    return reader
 
 
 def _load_index(context):

@@ -9,52 +9,57 @@ import numpy as np
 from realm_tf import artifacts, metrics
 from realm_tf.progress import Progress
 from realm_tf.retrieval import index as index_lib
+from realm_tf.retrieval.candidates import NULL
 from realm_tf.serving.answerer import Answerer
-from realm_tf.training import finetune, zero_shot
+from realm_tf.training import bm25, closed_book, finetune, zero_shot
 from realm_tf.training.qa_batches import QABatches
 from realm_tf.training.refresher import make_query_fn
 
 DEPTH = 20  # ranks reported
 CHUNK = 64
+RETRIEVAL = ("recall_at_1", "recall_at_5", "recall_at_20", "mrr")  # measures of the ranks
 
 
 def open_system(context, system):
-    """(Answerer, index, query_fn, index manifest) of a fine-tuned system."""
+    """(answerer, rank) of a fine-tuned system.
+
+    The answerer has `answer(questions, n)`; rank(questions, k) gives the rows int64 [B, k] of the blocks retrieved,
+    best first, and is None where nothing is retrieved ("closed_book").
+    """
+    if system == closed_book.SYSTEM:
+        return closed_book.load(context), None
+    if system == bm25.SYSTEM:
+        answerer, search = bm25.load(context)
+        return answerer, lambda questions, k: search.search([q.text for q in questions], k)[0]
     model, index_path = finetune.load_finetuned(context, system)
-    search = index_lib.load(index_path)
-    query_fn = make_query_fn(model.retriever)
+    search, query_fn = index_lib.load(index_path), make_query_fn(model.retriever)
     batches = QABatches(context, search, index_lib.load_embeddings(index_path), query_fn)
-    return Answerer(context, model, batches), search, query_fn, artifacts.manifest(index_path)
+    return Answerer(context, model, batches), lambda qs, k: search.search(_embed(query_fn, qs, context), k)[0]
 
 
 def evaluate(context, questions, output, system="realm"):
     """Writes `output` (the metrics) and beside it one JSON line a question; returns the metrics.
 
     The lines tell the question, its answers, the prediction with its probability and source, and the ranks (1-based,
-    up to `DEPTH`) of the blocks that hold an answer.
+    up to `DEPTH`) of the blocks that hold an answer. A system that retrieves nothing has null for the source, the ranks
+    and every measure of them.
     """
-    answerer, search, query_fn, _ = open_system(context, system)
-    lines, ranks, exact, f1 = [], [], [], []
+    answerer, rank = open_system(context, system)
+    lines, exact = [], []
     with Progress(f"evaluating {system}", len(questions), unit="question") as bar:
         for start in range(0, len(questions), CHUNK):
             chunk = questions[start : start + CHUNK]
             context.matchers(chunk)
-            rows_QK, _ = search.search(_embed(query_fn, chunk, context), DEPTH)
+            rows_QK = rank(chunk, DEPTH) if rank else [None] * len(chunk)
             answered = answerer.answer(chunk, 1)
             for question, rows, (answers, _) in zip(chunk, rows_QK, answered, strict=True):
                 line = _line(context, question, rows, answers[0])
                 lines.append(line)
-                ranks.append(line["ranks"][0] if line["ranks"] else None)
                 exact.append(line["exact_match"])
-                f1.append(line["f1"])
             bar.update(len(chunk), exact_match=float(np.mean(exact)))
-    figures = zero_shot.figures(ranks)
     value = {
-        "n": len(questions),
-        "exact_match": float(np.mean(exact)),
-        "f1": float(np.mean(f1)),
-        **{name: figures[name] for name in ("recall_at_1", "recall_at_5", "recall_at_20", "mrr")},
-        "answerable": float(np.mean([rank is not None for rank in ranks])),
+        **_figures(lines),
+        "answerable": float(np.mean([bool(line["ranks"]) for line in lines])) if rank else None,
         "system": system,
         "sets": _by_set(lines),
     }
@@ -71,7 +76,8 @@ def _embed(query_fn, questions, context):
 
 
 def _line(context, question, rows, answer):
-    hits = context.matchers([question])[0].blocks_with_answer(context.blocks, rows)
+    hits = [] if rows is None else context.matchers([question])[0].blocks_with_answer(context.blocks, rows)
+    is_sourced = answer.row != NULL
     correct = metrics.question_match(answer.text, question.answers, question.answer_type)
     overlap = float(correct) if question.answer_type == "regex" else metrics.f1(answer.text, question.answers)
     return {
@@ -82,23 +88,26 @@ def _line(context, question, rows, answer):
         "probability": answer.probability,
         "exact_match": bool(correct),
         "f1": overlap,
-        "block_id": context.blocks.block_id(answer.row),
-        "title": context.blocks.title(answer.row),
-        "ranks": [int(rank) + 1 for rank in np.flatnonzero(hits)],
+        "block_id": context.blocks.block_id(answer.row) if is_sourced else None,
+        "title": context.blocks.title(answer.row) if is_sourced else None,
+        "ranks": None if rows is None else [int(rank) + 1 for rank in np.flatnonzero(hits)],
     }
+
+
+def _figures(lines):
+    """Means over the lines of questions; null for what is measured on ranks, where there are none."""
+    means = {name: float(np.mean([line[name] for line in lines])) for name in ("exact_match", "f1")}
+    value = {"n": len(lines), **means}
+    if any(line["ranks"] is None for line in lines):
+        return value | dict.fromkeys(RETRIEVAL)
+    figures = zero_shot.figures([line["ranks"][0] if line["ranks"] else None for line in lines])
+    return value | {name: figures[name] for name in RETRIEVAL}
 
 
 def _by_set(lines):
     value = {}
     for name in sorted({line["set"] for line in lines}):
-        chosen = [line for line in lines if line["set"] == name]
-        firsts = [line["ranks"][0] if line["ranks"] else None for line in chosen]
-        value[name] = {
-            "n": len(chosen),
-            "exact_match": float(np.mean([line["exact_match"] for line in chosen])),
-            "f1": float(np.mean([line["f1"] for line in chosen])),
-            **{k: v for k, v in zero_shot.figures(firsts).items() if k != "n"},
-        }
+        value[name] = _figures([line for line in lines if line["set"] == name])
     return value
 
 

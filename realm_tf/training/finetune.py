@@ -1,4 +1,7 @@
-"""Fine-tuning for open-domain QA: query embedder and span reader; the block side is frozen (REALM section 3.3)."""
+"""Fine-tuning for open-domain QA: query embedder and span reader; the block side is frozen (REALM section 3.3).
+
+The comparators are fine-tuned by the same loop, on the same questions: see `training.bm25` and `training.closed_book`.
+"""
 
 import os
 
@@ -11,12 +14,10 @@ from realm_tf.models import build, weights
 from realm_tf.models.open_qa import OpenQA
 from realm_tf.retrieval import index as index_lib
 from realm_tf.serving.answerer import Answerer
-from realm_tf.training import loop
+from realm_tf.training import bm25, closed_book, finetuned, loop
 from realm_tf.training.optimizer import BertAdamW
-from realm_tf.training.qa_batches import QABatches
+from realm_tf.training.qa_batches import QABatches, draw
 from realm_tf.training.refresher import make_query_fn
-
-SYSTEMS = ("realm", "orqa")
 
 
 def finetune(context, system="realm"):
@@ -25,59 +26,74 @@ def finetune(context, system="realm"):
     Args:
       context: `RunContext`.
       system: "realm" starts from the newest embedder and the pre-trained reader; "orqa" from the ICT embedder
-        (embedder/step_0) and the encoder's initial weights: the same system without REALM pre-training.
+        (embedder/step_0) and the encoder's initial weights: the same system without REALM pre-training. "bm25" reads
+        what BM25 finds, with a reader as ORQA's; "closed_book" reads nothing, with the pre-trained reader.
 
     Raises: `UserError` if there are no training questions, or no answer of theirs occurs in the corpus.
     """
-    config, directory = context.config, context.path("finetune", system)
+    config, settings = context.config, context.config.finetune
     train_questions = context.questions("train")
     if not train_questions:
         raise UserError(f"{context.path('questions')} holds no training questions: add them to the configuration")
-    index_path, retriever, reader = _start(context, system)
-    model = OpenQA(retriever, reader)
-    query_fn = make_query_fn(retriever)
-    data = QABatches(context, index_lib.load(index_path), index_lib.load_embeddings(index_path), query_fn)
-    _require_answers(context, data, train_questions)
-    settings = config.finetune
+    begin = {bm25.SYSTEM: bm25.start, closed_book.SYSTEM: closed_book.start}.get(system)
+    start = begin(context, train_questions) if begin else _start(context, system, train_questions)
+    if system != closed_book.SYSTEM:
+        _require_answers(start)
 
     def batch_fn(step):
-        rng = np.random.default_rng([config.seed, 4, step * settings.batch_size // len(train_questions)])
-        order = rng.permutation(len(train_questions))
-        first = step * settings.batch_size % len(train_questions)
-        chosen = np.take(order, range(first, first + settings.batch_size), mode="wrap")
-        batch, _, _ = data.build([train_questions[i] for i in chosen])
+        batch = start.build_batch(draw(start.questions, step, settings.batch_size, config.seed))
         return {name: tf.constant(value) for name, value in batch.items()}, {}
 
     dev = context.questions("dev")[:200]
-    answerer = Answerer(context, model, data)
 
     def evaluate(step):
         if (step % settings.eval_steps and step != settings.steps) or not dev:
             return None
-        predictions = [best.text for best, _ in answerer.best(dev)]
+        predictions = [answers[0].text for answers, _ in start.answerer.answer(dev, 1)]
         matches = [metrics.question_match(p, q.answers, q.answer_type) for p, q in zip(predictions, dev, strict=True)]
         return {"dev_exact_match": float(np.mean(matches))}
 
-    trained = [*retriever.query_embedder.trainable_variables, *reader.trainable_variables]
-    rates = {id(v): settings.retriever_rate for v in retriever.query_embedder.trainable_variables}
-    rates |= {id(v): settings.reader_rate for v in reader.trainable_variables}
+    trained, rates = [], {}
+    for name, part in start.parts.items():
+        trained += part.trainable_variables
+        rate = settings.retriever_rate if name == "query_embedder" else settings.reader_rate
+        rates |= dict.fromkeys(map(id, part.trainable_variables), rate)
     lines = loop.train(
         loop.Task(
             name=f"fine-tuning ({system})",
-            directory=directory,
-            parts={"query_embedder": retriever.query_embedder, "span_reader": reader},
-            loss_fn=lambda batch: model(batch, training=True),
+            directory=context.path("finetune", system),
+            parts=start.parts,
+            loss_fn=start.loss_fn,
             batch_fn=batch_fn,
             optimizer=BertAdamW(trained, settings.optimizer, settings.steps, rates),
             steps=settings.steps,
             hooks=(evaluate,),
         )
     )
-    _publish(context, system, model, index_path)
+    finetuned.publish(context, system, start)
     return lines
 
 
-def _start(context, system):
+def _start(context, system, questions):
+    """The `finetuned.Start` of "realm" or "orqa"."""
+    index_path, retriever, reader = _initial(context, system)
+    model, query_fn = OpenQA(retriever, reader), make_query_fn(retriever)
+    data = QABatches(context, index_lib.load(index_path), index_lib.load_embeddings(index_path), query_fn)
+    return finetuned.Start(
+        parts={"query_embedder": retriever.query_embedder, "span_reader": reader},
+        questions=questions,
+        build_batch=lambda chosen: data.build(chosen)[0],
+        loss_fn=lambda batch: model(batch, training=True),
+        answerer=Answerer(context, model, data),
+        facts={
+            "kind": "open_qa",
+            "index": os.path.relpath(index_path, context.workdir),
+            "index_step": artifacts.manifest(index_path)["step"],
+        },
+    )
+
+
+def _initial(context, system):
     """(index path, retriever, span reader) that a system starts from."""
     config = context.config
     reader = build.build_span_reader(config.encoder, config.finetune, context.tokenizer.vocabulary_size)
@@ -96,42 +112,19 @@ def _start(context, system):
     return index_path, retriever, reader
 
 
-def _require_answers(context, data, questions):
-    sample = questions[:200]
-    batch, _, _ = data.build(sample)
-    share = float(batch["beam_positive"].max(axis=1).mean())
-    if share == 0.0:
+def _require_answers(start):
+    sample = start.questions[:200]
+    if not start.build_batch(sample)["beam_positive"].any():
         raise UserError(
             f"no answer of {len(sample)} training questions occurs in the blocks that are retrieved for them: "
             "do these questions belong to this corpus?"
         )
-    return share
-
-
-def _publish(context, system, model, index_path):
-    step = artifacts.manifest(index_path)["step"]
-    with artifacts.publish(
-        context.path("finetune", system, "model"),
-        kind="open_qa",
-        system=system,
-        index=os.path.relpath(index_path, context.workdir),
-        index_step=step,
-        vocabulary=context.tokenizer.fingerprint,
-        corpus_fingerprint=context.blocks.manifest["corpus_fingerprint"],
-    ) as (tmp, _):
-        weights.save(
-            os.path.join(tmp, build.WEIGHTS),
-            {"query_embedder": model.retriever.query_embedder, "span_reader": model.reader},
-        )
 
 
 def load_finetuned(context, system="realm"):
-    """The `OpenQA` model and index path of a fine-tuned system, ready to answer."""
-    path = context.path("finetune", system, "model")
-    manifest = artifacts.manifest(path)
-    artifacts.require_same("corpus_fingerprint", **{path: manifest, "the blocks": context.blocks.manifest})
-    index_path = context.path(manifest["index"])
+    """The `OpenQA` model and index path of a fine-tuned system with a retriever ("realm", "orqa"), ready to answer."""
+    manifest = finetuned.open_manifest(context, system)
     retriever = build.build_retriever(context.config.encoder, context.tokenizer.vocabulary_size)
     reader = build.build_span_reader(context.config.encoder, context.config.finetune, context.tokenizer.vocabulary_size)
-    weights.load(os.path.join(path, build.WEIGHTS), {"query_embedder": retriever.query_embedder, "span_reader": reader})
-    return OpenQA(retriever, reader), index_path
+    finetuned.load_weights(context, system, {"query_embedder": retriever.query_embedder, "span_reader": reader})
+    return OpenQA(retriever, reader), context.path(manifest["index"])

@@ -18,22 +18,21 @@ class QABatches:
     def __init__(self, context, index, embeddings, query_fn):
         self._context, self._index, self._embeddings, self._query_fn = context, index, embeddings, query_fn
         self._settings, self._lengths = context.config.finetune, context.config.lengths
+        self._wide = self._settings.retriever_beam
 
     def build(self, questions, with_answers=True, beam=None):
         """(batch of numpy arrays, rows int64 [B, T] of the beam, question lengths [B])."""
         tokenizer, blocks, settings = self._context.tokenizer, self._context.blocks, self._settings
         tokens = tokenizer.tokenize([q.text for q in questions])
         question_ids, question_lengths = query_inputs(tokens, tokenizer, self._lengths.question)
-        wide = min(beam or settings.retriever_beam, len(blocks))
-        rows_BT, _ = self._index.search(self._query_fn(question_ids), wide)
+        rows_BT, relevance = self._search(questions, question_ids, min(beam or self._wide, len(blocks)))
         read_BK = rows_BT[:, : settings.reader_beam]
         joint_ids, joint_segments = joint_inputs(
             question_ids, question_lengths, blocks, read_BK, tokenizer, self._lengths.reader
         )
         batch = {
             "question_ids": question_ids,
-            "beam_embeddings": np.asarray(self._embeddings[rows_BT.reshape(-1)]).reshape(*rows_BT.shape, -1),
-            "beam_valid": np.ones(rows_BT.shape, np.float32),
+            **relevance,
             "joint_ids": joint_ids,
             "joint_segments": joint_segments,
         }
@@ -41,6 +40,12 @@ class QABatches:
             batch["beam_positive"] = self._beam_positive(questions, rows_BT)
             batch["span_positive"] = self._span_positive(questions, read_BK, question_lengths, joint_ids.shape[1])
         return batch, rows_BT, question_lengths
+
+    def _search(self, questions, question_ids, wide):
+        """Rows int64 [B, T] of the beam, and the features from which the model has their relevance scores."""
+        rows_BT, _ = self._index.search(self._query_fn(question_ids), wide)
+        embeddings_BTD = np.asarray(self._embeddings[rows_BT.reshape(-1)]).reshape(*rows_BT.shape, -1)
+        return rows_BT, {"beam_embeddings": embeddings_BTD, "beam_valid": np.ones(rows_BT.shape, np.float32)}
 
     def _matchers(self, questions):
         return self._context.matchers(questions, self._settings.has_answer)
@@ -61,3 +66,11 @@ class QABatches:
                     if width <= self._settings.max_span_width and first + width < joint_length:
                         positive[b, k, first, width - 1] = 1.0
         return positive
+
+
+def draw(questions, step, batch_size, seed):
+    """The questions of a step (counted from 0): all of them in an order of each epoch's own, batch by batch."""
+    rng = np.random.default_rng([seed, 4, step * batch_size // len(questions)])
+    first = step * batch_size % len(questions)
+    chosen = np.take(rng.permutation(len(questions)), range(first, first + batch_size), mode="wrap")
+    return [questions[i] for i in chosen]

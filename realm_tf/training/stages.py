@@ -19,7 +19,10 @@ from realm_tf.training.stage_clock import stage_clock
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage. outputs: paths below the working directory, removed when it is redone; the first is always made."""
+    """One stage. outputs: paths below the working directory, removed when it is redone; the first is always made.
+
+    Those of the comparators, which no stage makes (docs/comparators.md), go with what they were made from.
+    """
 
     name: str
     run: Callable
@@ -142,14 +145,14 @@ def _report(context):
 
 
 STAGES = (
-    Stage("blocks", _blocks, ("blocks", "pretrain_blocks")),
+    Stage("blocks", _blocks, ("blocks", "pretrain_blocks", "bm25")),
     Stage("queries", _queries, ("queries",)),
     Stage("questions", _questions, ("questions",)),
     Stage("warm_start", _warm_start, ("warm_start", "embedder")),
-    Stage("pretrain", _pretrain, ("pretrain", "reader", "index", "refresh.log")),
+    Stage("pretrain", _pretrain, ("pretrain", "reader", "index", "refresh.log", "knn")),
     Stage("zero_shot", _zero_shot, ()),
-    Stage("finetune_realm", _finetune("realm"), ("finetune/realm",)),
-    Stage("finetune_orqa", _finetune("orqa"), ("finetune/orqa",)),
+    Stage("finetune_realm", _finetune("realm"), ("finetune/realm", "finetune/closed_book")),
+    Stage("finetune_orqa", _finetune("orqa"), ("finetune/orqa", "finetune/bm25")),
     Stage("evaluate", _evaluate, ("eval",)),
     Stage("export", _export, ("export",)),
     Stage("report", _report, ("report",)),

@@ -68,5 +68,14 @@ def test_an_answer_has_a_column():
     assert "(span)" in "".join(lines)
 
 
+def test_the_memory_has_a_row():
+    found = VALUE["fillers"] | {"knn": fillers("pound", "mark")}
+    lines = printed(VALUE | {"fillers": found})
+    assert words_of(lines, "kNN memory") == ["kNN", "memory", "pound", "0.500", "mark", "0.050"]
+    lines = printed(VALUE | {"fillers": found, "answer": ANSWER | {"knn": 0.25}})
+    assert words_of(lines, "kNN memory")[:4] == ["kNN", "memory", "0.250", "pound"]
+    assert "kNN" not in "".join(printed(VALUE))
+
+
 def test_without_a_null_candidate_it_has_no_probability():
     assert words_of(printed(VALUE, null_candidate=False), "no retrieval")[2:4] == ["euro", "0.500"]

@@ -112,8 +112,8 @@ def test_fine_tuning_may_reset_what_was_pre_trained(tiny_run, reset):
         tiny_run, dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, reset=reset))
     )
     trained_index = artifacts.newest(context.path("index"))[1]
-    index_path, retriever, reader = finetune._start(context, "realm")
-    baseline_path, baseline, _ = finetune._start(context, "orqa")
+    index_path, retriever, reader = finetune._initial(context, "realm")
+    baseline_path, baseline, _ = finetune._initial(context, "orqa")
     assert baseline_path == context.path("index", "step_0") != trained_index
     assert index_path == (baseline_path if reset == "retriever" else trained_index)
     assert same(values(retriever), values(baseline)) == (reset == "retriever")

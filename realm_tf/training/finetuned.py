@@ -1,0 +1,59 @@
+"""What fine-tuning of any system starts from, and what it leaves: finetune/<system>/model."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+from realm_tf import artifacts
+from realm_tf.errors import UserError
+from realm_tf.models import build, weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A system before it is fine-tuned.
+
+    parts: {name: Keras model}, what is trained and published. questions: those that it can learn from. build_batch:
+    questions -> dict of numpy arrays. loss_fn: batch -> (loss, measures). answerer: has `answer(questions, n)`.
+    facts: for the manifest.
+    """
+
+    parts: dict
+    questions: list
+    build_batch: Callable
+    loss_fn: Callable
+    answerer: object
+    facts: dict
+
+
+def publish(context, system, start):
+    """Publishes the trained parts as finetune/<system>/model."""
+    with artifacts.publish(
+        context.path("finetune", system, "model"),
+        system=system,
+        vocabulary=context.tokenizer.fingerprint,
+        corpus_fingerprint=context.blocks.manifest["corpus_fingerprint"],
+        **start.facts,
+    ) as (tmp, _):
+        weights.save(os.path.join(tmp, build.WEIGHTS), start.parts)
+
+
+def open_manifest(context, system):
+    """The manifest of a fine-tuned system.
+
+    Raises `UserError` if it was not fine-tuned, or over other blocks than the run's.
+    """
+    path = context.path("finetune", system, "model")
+    if not artifacts.is_complete(path):
+        raise UserError(
+            f"{path} is not a finished artifact: run python -m realm_tf.finetune --workdir={context.workdir} "
+            f"--system={system} first"
+        )
+    manifest = artifacts.manifest(path)
+    artifacts.require_same("corpus_fingerprint", **{path: manifest, "the blocks": context.blocks.manifest})
+    return manifest
+
+
+def load_weights(context, system, parts):
+    """Assigns the fine-tuned weights of a system to `parts`, named as in its `Start`."""
+    weights.load(context.path("finetune", system, "model", build.WEIGHTS), parts)
