@@ -53,7 +53,7 @@ def get_config():
             span_weight=1.0,
             # Two or three blocks tell one article: a sibling says who, another article says what.
             exclude="document",
-            publish_steps=120,
+            publish_steps=60,
             eval_steps=120,
             eval_batches=8,
             optimizer=OptimizerConfig(learning_rate=3e-5, warmup_steps=40),
