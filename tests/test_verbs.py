@@ -12,7 +12,7 @@ import pytest
 
 from tests.running import ROOT, TINY, start
 
-NAMES = "ask convert evaluate export finetune inspect pipeline pretrain refresh warm_start"
+NAMES = "ablate ask convert evaluate export finetune inspect pipeline pretrain refresh warm_start"
 VERBS = [f"realm_tf.{name}" for name in NAMES.split()]
 JOBS = [f"beam_jobs.{name}" for name in "split_blocks mark_salient_spans convert_questions".split()]
 QUESTIONS = ["Who discovered radium?", "Où est né Ampère ?"]
@@ -66,6 +66,10 @@ def test_the_verbs_are_all_here():
         (["realm_tf.export", "--system=bm25"], "<realm|orqa>"),
         (["realm_tf.evaluate", "--system=bm52"], "<realm|orqa|bm25|closed_book|knn>"),
         (["realm_tf.finetune", "--system=knn"], "<realm|orqa|bm25|closed_book>"),
+        (["realm_tf.ablate", "--arms=token"], "--config=configs/ablation.py"),
+        (["realm_tf.ablate", f"--config={TINY}"], "--workdir=runs/ablation"),
+        (["realm_tf.ablate", f"--config={TINY}", "--workdir=x", "--seeds=one"], "--seeds=one"),
+        (["realm_tf.ablate", f"--config={TINY}", "--workdir=x", "--arms=tokens"], "--arms=tokens"),
         (["realm_tf.refresh", "--workdir"], "--workdir"),
         (["realm_tf.refresh", "runs/demo"], "runs/demo"),
         (["beam_jobs.split_blocks", "--max_documents=x"], "--max_documents=x"),
