@@ -217,16 +217,16 @@ class TaggerConfig:
     """The tagger of salient spans (REALM section 3.4), which is trained once and serves many runs."""
 
     encoder: EncoderConfig = EncoderConfig()
-    steps: int = 1200
+    steps: int = 400
     # Word pieces of a batch, padding included.
     batch_pieces: int = 1024
     # Share of the steps, from the first on, of which every other one takes its batch from the further training files.
-    helper_share: float = 0.5
+    helper_share: float = 0.4
     # Learning rate of what no encoder brings (classifier, word shapes): factor on the schedule.
     head_rate: float = 5.0
-    checkpoint_steps: int = 200
+    checkpoint_steps: int = 50
     seed: int = 1
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-4)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4)
 
 
 @dataclasses.dataclass(frozen=True)

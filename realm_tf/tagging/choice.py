@@ -41,7 +41,10 @@ def parse(spec):
 
 
 def check(spec):
-    """What manifests tell of a tagger: {"tagger": spec, ...}. Loads no model. Raises `UserError` if it cannot be had."""
+    """What manifests tell of a tagger: {"tagger": spec, ...}, without loading it.
+
+    Raises `UserError` if it cannot be had.
+    """
     kind, where = parse(spec)
     if kind == "keras":
         from realm_tf.tagging import keras_tagger

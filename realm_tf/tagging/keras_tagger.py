@@ -43,15 +43,15 @@ class KerasTagger(Tagger):
         for width in np.unique(widths).tolist():
             chosen, size = np.flatnonzero(widths == width), BATCH_PIECES // width
             for start in range(0, len(chosen), size):
-                found.update(self._tag_rows(rows, chosen[start : start + size], width, size))
+                found.update(self._tag_rows(rows, chosen[start : start + size], width))
         for row, text in enumerate(rows.texts.tolist()):
             names[text] += found[row]
         return names
 
-    def _tag_rows(self, rows, chosen, width, size):
-        """{row: names} of rows of one width. A batch always has `size` rows, so that a width is one shape."""
+    def _tag_rows(self, rows, chosen, width):
+        """{row: names} of rows of one width, computed in a batch of a power of two rows: a width has few shapes."""
         inputs = rows.padded(chosen, width, self._tokenizer)
-        padding = ((0, size - len(chosen)), (0, 0))
+        padding = ((0, (1 << (len(chosen) - 1).bit_length()) - len(chosen)), (0, 0))
         logits_BLT = self._logits(*(tf.constant(np.pad(array, padding)) for array in inputs)).numpy()
         pieces = [np.flatnonzero(rows.is_first[rows.bounds[r] : rows.bounds[r + 1]]) for r in chosen]
         lengths_B = np.array([len(firsts) for firsts in pieces])

@@ -12,7 +12,8 @@ def write(path, text):
 
 
 def test_a_file_with_documents(tmp_path):
-    text = "-DOCSTART- O\n\nAnna I-PER\nof O\nNew I-LOC\nYork I-LOC\n. O\n\nBo\tI-PER\n\n-DOCSTART- O\n\n\nParis NNP I-LOC"
+    first = "-DOCSTART- O\n\nAnna I-PER\nof O\nNew I-LOC\nYork I-LOC\n. O\n\nBo\tI-PER\n\n"
+    text = f"{first}-DOCSTART- O\n\n\nParis NNP I-LOC"
     sentences = conll.read(write(tmp_path / "a", text))
     assert [s.words for s in sentences] == [("Anna", "of", "New", "York", "."), ("Bo",), ("Paris",)]
     assert [s.document for s in sentences] == [1, 1, 2]
