@@ -86,10 +86,11 @@ def blocks_spans(blocks, rows, max_span_pieces, find_spans, counters):
 def _sentences(blocks, n):
     """(first character, text) of the sentences of block n."""
     starts, _ = blocks.token_offsets(n)
-    # An imported block may have no pieces, and then no sentences.
-    firsts = starts[blocks.sentence_starts(n)].tolist() if len(starts) else []
+    firsts = starts[blocks.sentence_starts(n)].tolist()
     text = blocks.text(n)
-    return [(first, text[first:last]) for first, last in zip(firsts, [*firsts[1:], len(text)], strict=True) if firsts]
+    # An imported block may have no pieces, and then no sentences.
+    ends = [*firsts[1:], len(text)][: len(firsts)]
+    return [(first, text[first:end]) for first, end in zip(firsts, ends, strict=True)]
 
 
 def align_spans(char_spans, starts, ends, sentence_starts, max_span_pieces, counters):
