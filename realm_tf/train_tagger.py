@@ -20,7 +20,7 @@ OUTPUT = absl_flags.DEFINE_string("output", None, "Directory of the tagger to pu
 TRAIN = absl_flags.DEFINE_list(
     "train",
     None,
-    "CoNLL files, divided by commas. The first says what is a name, the others help in the first half of the steps "
+    "CoNLL files, divided by commas. The first says what is a name, the others help in the first steps "
     "(default: WikiGold and WikiANN below --data_dir).",
 )
 MEASURE = absl_flags.DEFINE_string("measure", None, "CoNLL file to measure on (default: the first of --train).")

@@ -56,10 +56,8 @@ def best_paths(scores_BWT, lengths_B, labels):
         through_BTT = best_BT[:, :, None] + follows_TT
         came_from[:, w] = through_BTT.argmax(axis=1)
         moved_BT = through_BTT.max(axis=1) + scores_BWT[:, w]
-        # Beyond its end a row stays where it is.
-        ended = (w >= lengths_B)[:, None]
-        came_from[:, w] = np.where(ended, np.arange(len(labels)), came_from[:, w])
-        best_BT = np.where(ended, best_BT, moved_BT)
+        # Beyond its end a row's scores stay, and its best label, which may follow itself, is traced back to itself.
+        best_BT = np.where((w >= lengths_B)[:, None], best_BT, moved_BT)
     paths = np.zeros((rows, width), np.int64)
     paths[:, -1] = best_BT.argmax(axis=1)
     for w in range(width - 1, 0, -1):
