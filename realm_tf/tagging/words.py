@@ -87,7 +87,8 @@ def split_words(texts, tokenizer, max_width=WIDTHS[-1]):
     firsts = np.flatnonzero(is_first)
     words = np.cumsum(is_first) - 1
     starts = tokens.starts[firsts]
-    ends = tokens.ends[np.append(firsts[1:], len(is_first)).astype(np.int64) - 1]
+    lasts = np.append(firsts[1:], len(is_first))[: len(firsts)] - 1  # none, where no text has a piece
+    ends = tokens.ends[lasts]
     owners = np.searchsorted(tokens.row_splits, firsts, side="right") - 1
     shapes = np.zeros(len(firsts), np.int32)
     for i, (text, start, end) in enumerate(zip(owners.tolist(), starts.tolist(), ends.tolist(), strict=True)):
