@@ -44,6 +44,8 @@ EXTRAS = {
     "dev": ["ruff", "pytest", "hypothesis"],
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]
+# Outside "all" and the lock: an alternative to the project's own tagger that brings packages of its own.
+EXTRAS["spacy"] = ["spacy>=3.8,<4"]
 
 setup(
     name="realm-tf",

@@ -170,6 +170,8 @@ class PretrainConfig:
     span_weight: float = 0.0
     # Masked salient spans of a sentence: one, as released.
     spans_per_query: int = 1
+    # What finds the salient spans: "rules", "keras:DIR" (realm_tf.train_tagger), "spacy:MODEL"; see docs/tagger.md.
+    tagger: str = "rules"
     # "own": the block that x comes from is never a candidate (released code); "document": no block of its document is,
     # which is what short documents want, whose other blocks say who but not what; "none": all may be.
     exclude: str = "own"
@@ -236,6 +238,23 @@ class FinetuneConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TaggerConfig:
+    """The tagger of salient spans (REALM section 3.4), which is trained once and serves many runs."""
+
+    encoder: EncoderConfig = EncoderConfig()
+    steps: int = 400
+    # Word pieces of a batch, padding included.
+    batch_pieces: int = 1024
+    # Share of the steps, from the first on, of which every other one takes its batch from the further training files.
+    helper_share: float = 0.4
+    # Learning rate of what no encoder brings (classifier, word shapes): factor on the schedule.
+    head_rate: float = 5.0
+    checkpoint_steps: int = 50
+    seed: int = 1
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4)
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
@@ -268,8 +287,7 @@ def load(path, overrides=(), data_dir=None):
         raise UserError(f"{path}: get_config() failed: {type(error).__name__}: {error}") from error
     if not isinstance(config, Config):
         raise UserError(f"{path}: get_config() must return a realm_tf.config.Config, not {type(config).__name__}")
-    for override in overrides:
-        config = _override(config, override)
+    config = overridden(config, overrides)
     _check(config, path)
     return fill_data_dir(config, data_dir)
 
@@ -308,11 +326,14 @@ def fill_data_dir(value, data_dir):
     return value
 
 
-def _override(config, override):
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise UserError(f"--set={override}: write section.field=value")
-    return _replace(config, key.strip().split("."), text.strip(), key.strip())
+def overridden(config, overrides):
+    """A configuration with `section.field=value` overrides. Raises `UserError` for an unknown field or a wrong type."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--set={override}: write section.field=value")
+        config = _replace(config, key.strip().split("."), text.strip(), key.strip())
+    return config
 
 
 def _replace(section, names, text, key):

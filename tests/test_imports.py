@@ -16,6 +16,7 @@ DOORS = {
     "tensorflow_text": ("realm_tf/text/",),
     "keras_hub": ("realm_tf/models/encoder.py",),
     "tensorflow_hub": ("realm_tf/interop/tf1_checkpoints.py",),
+    "spacy": ("realm_tf/tagging/spacy_tagger.py",),
     "pickle": (),
     "cloudpickle": (),
     "dill": (),
@@ -33,6 +34,8 @@ APART = [
     ("realm_tf/retrieval/", "realm_tf.training", ()),
     ("realm_tf/data/", "realm_tf.models", ()),
     ("realm_tf/data/", "realm_tf.training", ()),
+    ("realm_tf/data/", "realm_tf.tagging", ()),
+    ("realm_tf/models/", "realm_tf.tagging", ()),
     ("realm_tf/", "tests", ()),
 ]
 

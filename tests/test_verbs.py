@@ -12,7 +12,7 @@ import pytest
 
 from tests.running import ROOT, TINY, start
 
-NAMES = "ablate ask convert evaluate export finetune inspect pipeline pretrain refresh warm_start"
+NAMES = "ablate ask convert evaluate export finetune inspect pipeline pretrain refresh train_tagger warm_start"
 VERBS = [f"realm_tf.{name}" for name in NAMES.split()]
 JOBS = [f"beam_jobs.{name}" for name in "split_blocks mark_salient_spans convert_questions".split()]
 QUESTIONS = ["Who discovered radium?", "Où est né Ampère ?"]

@@ -8,7 +8,8 @@ import numpy as np
 from realm_tf import artifacts
 from realm_tf.data import flat_files, ragged
 from realm_tf.errors import UserError
-from realm_tf.text.salient_spans import find_spans
+
+BLOCKS_AT_ONCE = 256  # whose sentences a tagger gets in one call, to batch them by length
 
 
 class SalientSpanStore:
@@ -46,29 +47,50 @@ class SalientSpanStore:
         return self.flat_sentences[self.span_bounds[n] : self.span_bounds[n + 1]]
 
 
-def build_shard(blocks, rows, max_span_pieces):
-    """Spans of some block rows, ready for `flat_files.write_shard`: (arrays, counters of spans kept and rejected)."""
+def build_shard(blocks, rows, max_span_pieces, find_spans):
+    """Spans of some block rows, ready for `flat_files.write_shard`: (arrays, counters of spans kept and rejected).
+
+    Args:
+      blocks: `BlockStore`.
+      rows: sequence of int.
+      max_span_pieces: int, longer spans are rejected.
+      find_spans: (texts, counters) -> for each text its sorted, disjoint (start, end); see `realm_tf.tagging.tagger`.
+    """
     counters = collections.Counter()
     spans, sentences = [np.zeros((0, 2), np.int32)], [np.zeros(0, np.uint16)]
-    for n in rows:
-        found, owners = block_spans(blocks, n, max_span_pieces, counters)
-        spans.append(found)
-        sentences.append(owners)
+    for start in range(0, len(rows), BLOCKS_AT_ONCE):
+        for found, owners in blocks_spans(
+            blocks, rows[start : start + BLOCKS_AT_ONCE], max_span_pieces, find_spans, counters
+        ):
+            spans.append(found)
+            sentences.append(owners)
     bounds = ragged.bounds_of([len(owners) for owners in sentences[1:]])
     arrays = {"spans": np.concatenate(spans), "span_sentences": np.concatenate(sentences), "span_bounds": bounds}
     return arrays, counters
 
 
-def block_spans(blocks, n, max_span_pieces, counters):
-    """Spans int32 [s, 2] and their sentences uint16 [s] of block n, by the rules of `find_spans` on each sentence."""
-    starts, ends = blocks.token_offsets(n)
-    sentence_starts = blocks.sentence_starts(n)
-    text, char_spans = blocks.text(n), []
+def blocks_spans(blocks, rows, max_span_pieces, find_spans, counters):
+    """For each of some blocks its spans int32 [s, 2] and their sentences uint16 [s]; all sentences go in one call."""
+    texts, begins = [], []
+    for n in rows:
+        sentences = _sentences(blocks, n)
+        begins.append([begin for begin, _ in sentences])
+        texts += [text for _, text in sentences]
+    found = iter(find_spans(texts, counters))
+    for n, firsts in zip(rows, begins, strict=True):
+        char_spans = [(first + start, first + end) for first in firsts for start, end in next(found)]
+        starts, ends = blocks.token_offsets(n)
+        yield align_spans(char_spans, starts, ends, blocks.sentence_starts(n), max_span_pieces, counters)
+
+
+def _sentences(blocks, n):
+    """(first character, text) of the sentences of block n."""
+    starts, _ = blocks.token_offsets(n)
+    firsts = starts[blocks.sentence_starts(n)].tolist()
+    text = blocks.text(n)
     # An imported block may have no pieces, and then no sentences.
-    ends_of_sentences = [*starts[sentence_starts[1:]], len(text)][: len(sentence_starts)]
-    for first, last in zip(starts[sentence_starts], ends_of_sentences, strict=True):
-        char_spans += [(first + start, first + end) for start, end in find_spans(text[first:last])]
-    return align_spans(char_spans, starts, ends, sentence_starts, max_span_pieces, counters)
+    ends = [*firsts[1:], len(text)][: len(firsts)]
+    return [(first, text[first:end]) for first, end in zip(firsts, ends, strict=True)]
 
 
 def align_spans(char_spans, starts, ends, sentence_starts, max_span_pieces, counters):
@@ -80,7 +102,7 @@ def align_spans(char_spans, starts, ends, sentence_starts, max_span_pieces, coun
       sentence_starts: int [S], first piece of each sentence.
       max_span_pieces: int, longer spans are rejected.
       counters: `collections.Counter`, which gets "spans" and what was rejected: "no_piece" (begins or ends inside a
-        piece), "crosses_sentence", "too_long".
+        piece), "crosses_sentence", "too_long". ("overlaps" is counted by the tagger.)
 
     Returns: int32 [s, 2] and the sentence of each, uint16 [s].
     """

@@ -137,6 +137,23 @@ def encode(backbone, token_ids, segment_ids, training):
     return outputs["sequence_output"], outputs["pooled_output"]
 
 
+def encode_with_features(backbone, token_ids, features_BLH, training):
+    """Sequence output [B, L, H] of a backbone whose input embeddings get `features_BLH` added; zero ids are padding.
+
+    What `BertBackbone` does, one segment, with one more term in its sum.
+    """
+    token_ids = ops.convert_to_tensor(token_ids)
+    padding_mask = ops.cast(ops.not_equal(token_ids, 0), "int32")
+    tokens = backbone.token_embedding(token_ids)
+    segments = backbone.segment_embedding(ops.zeros_like(token_ids))
+    x = backbone.embeddings_add((tokens, backbone.position_embedding(tokens), segments))
+    x = backbone.embeddings_layer_norm(x + ops.cast(features_BLH, x.dtype))
+    x = backbone.embeddings_dropout(x, training=training)
+    for layer in backbone.transformer_layers:
+        x = layer(x, padding_mask=padding_mask, training=training)
+    return x
+
+
 def build_mlm_head(backbone, source, dtype):
     """BERT's masked-LM head, tied to the backbone's token embedding, with its weights where the source has them."""
     import keras_hub

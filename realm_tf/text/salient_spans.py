@@ -1,58 +1,27 @@
-"""Salient spans by rule: runs of capitalised words, dates, numbers (REALM section 3.4 uses a tagger and date patterns).
-
-Rules find names wherever the writer capitalised them, and nothing else; a trained tagger may replace `find_spans`.
-"""
-
-import re
-
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-_DATE = re.compile(
-    rf"\b(?:\d{{1,2}} {_MONTH}(?:,? \d{{3,4}})?|{_MONTH} \d{{1,2}}(?:, \d{{3,4}})?|{_MONTH} \d{{3,4}}"
-    r"|\d{3,4}(?: BC| AD)?|\d[\d,.]*\d|\d)\b"
-)
-_CAPITAL = "[A-ZÀ-ÖØ-Þ]"
-_NAME_WORD = rf"(?:{_CAPITAL}[^\W\d_]*(?:['’.-][^\W\d_]+)*)"
-_LINK = r"(?:of the|of|de la|de|du|da|la|le|van der|van|von|bin|ibn|al)"
-_NAME = re.compile(rf"\b{_NAME_WORD}(?:(?: {_LINK})? {_NAME_WORD})*")
-# Words that open sentences and are capitalised for that alone.
-_OPENERS = frozenset(
-    """a about above according after again against all along already also although among an and another any anyone are
-    around as at be because been before began behind being below beneath besides between beyond both but by can could
-    despite did do does during each early earlier either even eventually every few finally first following for former
-    four from further had has have he her here his how however i if in indeed inside instead into is it its just last
-    late later less like many meanwhile more moreover most much near nearby neither nevertheless no nor not nothing now
-    of often on once one only or other others our out outside over part perhaps people she shortly since so some
-    sometimes soon still such than that the their them then there these they this those though three through throughout
-    thus to today together too toward two under unlike until up upon use used using very was we well were what when
-    where whereas whether which while who whose why with within without work works yet you""".split()
-)
+"""Salient spans are names, dates, years and quantities (REALM section 3.4): how the two kinds come together."""
 
 
-def find_spans(text):
-    """Sorted, disjoint (start, end) character offsets of the salient spans of one sentence or text."""
-    dates = [match.span() for match in _DATE.finditer(text)]
-    taken = bytearray(len(text))
-    for start, end in dates:
-        taken[start:end] = b"\1" * (end - start)
-    names = (span for match in _NAME.finditer(text) if (span := _trim(text, *match.span())))
-    spans = dates + [(start, end) for start, end in names if not any(taken[start:end])]
-    return sorted(spans)
+def merge(names, quantities):
+    """The spans of one sentence, disjoint.
+
+    Where a name overlaps a quantity, one of them is dropped: the quantity if the name holds all of it and more
+    ("1996 Summer Olympics"), else the name ("May" of "May 1756").
+
+    Args:
+      names: (start, end, type), sorted and disjoint.
+      quantities: (start, end, type), sorted and disjoint.
+
+    Returns: (what is left of both, sorted; how many were dropped).
+    """
+    kept_names = [n for n in names if not any(_overlap(n, q) and not _holds(n, q) for q in quantities)]
+    kept_quantities = [q for q in quantities if not any(_overlap(n, q) for n in kept_names)]
+    kept = sorted(kept_names + kept_quantities, key=lambda span: span[:2])
+    return kept, len(names) + len(quantities) - len(kept)
 
 
-def _trim(text, start, end):
-    """Drop a possessive ending, then openers; None if nothing is left."""
-    return _trim_openers(text, start, end - 2 if text[start:end].endswith(("'s", "’s")) else end)
+def _overlap(a, b):
+    return a[0] < b[1] and b[0] < a[1]
 
 
-def _trim_openers(text, start, end):
-    """Drop leading words that are capitalised only because they open a sentence; None if nothing is left."""
-    while start < end:
-        word = re.match(r"\S+", text[start:end]).group()
-        if word.lower().rstrip(".") not in _OPENERS:
-            return start, end
-        rest = text[start + len(word) : end]
-        match = re.search(_CAPITAL, rest)  # skip the link words that followed the opener
-        if not match:
-            return None
-        start += len(word) + match.start()
-    return None
+def _holds(name, quantity):
+    return name[0] <= quantity[0] and quantity[1] <= name[1] and name[:2] != quantity[:2]

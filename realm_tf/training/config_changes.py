@@ -26,6 +26,7 @@ CONCERNS = {
     "pretrain": "pretrain",
     "pretrain.max_masks": "queries",
     "pretrain.long_spans": "queries",
+    "pretrain.tagger": "queries",
     "index": "pretrain",
     "finetune": "finetune_realm",
     "finetune.add_up_spans": "evaluate",

@@ -60,6 +60,7 @@ def _queries(context):
         blocks=context.pretrain_blocks.path,
         output=context.path("queries"),
         max_span_pieces=pretrain.max_masks if pretrain.long_spans == "drop" else context.config.corpus.max_block_length,
+        tagger=pretrain.tagger,
     )
 
 
@@ -291,9 +292,11 @@ def _drop_trained_embedders(workdir):
 
 
 def _check_inputs(config):
-    """Every file that the run will read exists: said before time is spent."""
+    """Every file that the run will read exists, and its tagger: said before time is spent."""
     from realm_tf.data.embedded import resolve
+    from realm_tf.tagging import choice
 
+    choice.check(config.pretrain.tagger)
     for name in ("input", "pretrain_input"):
         for path in _inputs(getattr(config.corpus, name)):
             if not os.path.exists(path):

@@ -42,7 +42,9 @@ def test_spans_of_all_blocks_in_order(blocks, tmp_path, monkeypatch):
     assert surfaces(store, spans, 1) == []
     # Spelled in letters, the long name has more than ten pieces.
     assert surfaces(store, spans, 2) == ["Vienna"] and spans.span_sentences(2).tolist() == [1]
-    assert manifest["spans"] == 4 and manifest["counters"] == {"too_long": 1}
+    # "January" is a name to the rules, and gives way to the date.
+    assert manifest["spans"] == 4 and manifest["counters"] == {"overlaps": 1, "too_long": 1}
+    assert manifest["tagger"] == "rules"
     for key in ("corpus_fingerprint", "vocabulary"):
         assert spans.manifest[key] == store.manifest[key]
 
@@ -72,9 +74,24 @@ def test_align_spans_by_hand():
     assert counters == {"spans": 3, "no_piece": 2, "crosses_sentence": 1, "too_long": 1}
 
 
+def test_measure_from_the_command_line(run_verb, tmp_path):
+    file, output = tmp_path / "a.conll", tmp_path / "a.json"
+    file.write_text("Anna I-PER\nof O\n\n" * 5)
+    code, stdout, stderr = run_verb("beam_jobs.mark_salient_spans", f"--measure={file}", f"--output={output}")
+    assert code == 0, stderr
+    figures = json.loads(stdout)
+    assert (figures["precision"], figures["recall"], figures["f1"], figures["gold"]) == (1.0, 1.0, 1.0, 1)
+    assert json.loads(output.read_text()) == figures
+    code, _, stderr = run_verb("beam_jobs.mark_salient_spans", f"--measure={file}", "--tagger=keras:none")
+    assert code == 2 and stderr.startswith("error: none is not a finished artifact") and len(stderr.splitlines()) == 1
+
+
 def test_bad_arguments(tmp_path, blocks):
     with pytest.raises(UserError, match="not a finished artifact"):
         mark_salient_spans.run(tmp_path / "none", tmp_path / "queries")
+    with pytest.raises(UserError, match="is unknown: write rules"):
+        mark_salient_spans.run(blocks, tmp_path / "queries", tagger="bert")
+    assert not (tmp_path / "queries").exists()
     with pytest.raises(UserError, match="max_span_pieces"):
         mark_salient_spans.run(blocks, tmp_path / "queries", max_span_pieces=0)
     with pytest.raises(UserError, match="holds blocks, not queries"):

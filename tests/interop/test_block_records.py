@@ -13,10 +13,11 @@ import tensorflow as tf
 from realm_tf import artifacts
 from realm_tf.data import block_writer, inputs
 from realm_tf.data.blocks import BlockStore
-from realm_tf.data.salient import block_spans
+from realm_tf.data.salient import blocks_spans
 from realm_tf.errors import UserError
 from realm_tf.interop import block_records
 from realm_tf.retrieval import index
+from realm_tf.tagging.rules_tagger import RulesTagger
 from realm_tf.text.tokenizer import Tokenizer
 from tests.interop import tf1_writers
 
@@ -75,7 +76,8 @@ def test_a_block_without_pieces_goes_through_what_reads_blocks(store, tokenizer)
     ids, segments = inputs.block_inputs(store, np.array([4]), tokenizer, 32)
     expected = [tokenizer.cls_id, *store.title_tokens(4), tokenizer.sep_id, tokenizer.sep_id]
     assert ids[0, : len(expected)].tolist() == expected and segments.sum() == 1
-    assert len(block_spans(store, 4, 8, collections.Counter())[0]) == 0
+    ((spans, _),) = blocks_spans(store, [4], 8, RulesTagger().find_spans, collections.Counter())
+    assert len(spans) == 0
 
 
 def test_blocks_without_titles_stand_alone(folder, tokenizer, tmp_path):
