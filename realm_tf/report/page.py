@@ -133,45 +133,10 @@ def _points(lines, key):
 def _plots(summary, series):
     pretrain, ict = series.get("pretrain"), series.get("warm_start")
     systems = [("REALM", series.get("finetune_realm"), "a"), ("ORQA", series.get("finetune_orqa"), "b")]
-    swaps = [line["step"] for line in series.get("swaps") or ()]
     after_ict = get(summary, "zero_shot", "ict", "recall_at_1")
     figures = [
         plot("Pre-training loss", [Line("loss", _points(pretrain, "loss"), smooth=True)]),
-        plot(
-            "Retrieval utility, nats a piece",
-            [
-                Line("of the marginal", _points(pretrain, "retrieval_utility"), smooth=True),
-                Line("of the best block", _points(pretrain, "best_utility"), "b", smooth=True),
-            ],
-            zero=True,
-            marks=swaps,
-        ),
-        plot(
-            "Retrieval utility, held out, nats a piece",
-            [
-                Line("of the marginal", _points(pretrain, "held_out_retrieval_utility"), dots=True),
-                Line("of the best block", _points(pretrain, "held_out_best_utility"), "b", dots=True),
-                Line("of the first block", _points(pretrain, "held_out_first_utility"), "c", dots=True),
-            ],
-            zero=True,
-        ),
-        plot(
-            "Where p(z|x) goes",
-            [
-                Line("null document", _points(pretrain, "null_probability"), smooth=True),
-                Line("posterior's best block", _points(pretrain, "gold_share"), "b", smooth=True),
-            ],
-            percent=True,
-            marks=swaps,
-        ),
-        plot("Entropy of p(z|x), nats", [Line("entropy", _points(pretrain, "entropy"), smooth=True)], marks=swaps),
-        plot("Index lag, steps", [Line("lag", _points(pretrain, "lag_steps"))], zero=True, marks=swaps),
-        plot("Index lag, minutes", [Line("lag", _points(pretrain, "lag_minutes"))], zero=True, marks=swaps),
-        plot(
-            "Candidates that a swap changes",
-            [Line("changed", _points(series.get("swaps"), "changed_candidates"), dots=True)],
-            percent=True,
-        ),
+        *_measures(pretrain, series.get("swaps") or ()),
         plot(
             "Zero-shot retrieval, held out",
             [
@@ -200,6 +165,48 @@ def _plots(summary, series):
         '<h2>Training</h2><p class="soft">Horizontal axes count steps. Where a faint line is drawn, it is the logged '
         f'value and the strong one its running mean.</p><div class="plots">{figures}</div>'
     )
+
+
+def _measures(pretrain, swaps):
+    """Plots of what retrieval is worth while pre-training goes on, and of the index that it uses."""
+    marks = [line["step"] for line in swaps]
+    return [
+        plot(
+            "Retrieval utility, nats a piece",
+            [
+                Line("of the marginal", _points(pretrain, "retrieval_utility"), smooth=True),
+                Line("of the best block", _points(pretrain, "best_utility"), "b", smooth=True),
+            ],
+            zero=True,
+            marks=marks,
+        ),
+        plot(
+            "Retrieval utility, held out, nats a piece",
+            [
+                Line("of the marginal", _points(pretrain, "held_out_retrieval_utility"), dots=True),
+                Line("of the best block", _points(pretrain, "held_out_best_utility"), "b", dots=True),
+                Line("of the first block", _points(pretrain, "held_out_first_utility"), "c", dots=True),
+            ],
+            zero=True,
+        ),
+        plot(
+            "Where p(z|x) goes",
+            [
+                Line("null document", _points(pretrain, "null_probability"), smooth=True),
+                Line("posterior's best block", _points(pretrain, "gold_share"), "b", smooth=True),
+            ],
+            percent=True,
+            marks=marks,
+        ),
+        plot("Entropy of p(z|x), nats", [Line("entropy", _points(pretrain, "entropy"), smooth=True)], marks=marks),
+        plot("Index lag, steps", [Line("lag", _points(pretrain, "lag_steps"))], zero=True, marks=marks),
+        plot("Index lag, minutes", [Line("lag", _points(pretrain, "lag_minutes"))], zero=True, marks=marks),
+        plot(
+            "Candidates that a swap changes",
+            [Line("changed", _points(swaps, "changed_candidates"), dots=True)],
+            percent=True,
+        ),
+    ]
 
 
 # ----- answers and configuration -------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ D directions of largest variance keeps the distances between the corpus' vectors
 """
 
 import numpy as np
-import tensorflow as tf
 
 from realm_tf.retrieval import embedding
+from realm_tf.training.refresher import make_embed_fn
 
 SAMPLE = 20_000  # blocks whose vectors the directions are taken from
 
@@ -18,14 +18,8 @@ def project(context, retriever):
     rows = np.arange(num_blocks)
     if num_blocks > SAMPLE:
         rows = np.sort(np.random.default_rng(context.config.seed).choice(num_blocks, SAMPLE, replace=False))
-    ids = tf.TensorSpec([None, None], tf.int32)
-
-    @tf.function(input_signature=[ids, ids])
-    def pool(token_ids, segment_ids):
-        return retriever.block_embedder.pool(token_ids, segment_ids)
-
     vectors_NH = embedding.embed_blocks(
-        lambda ids, segments: pool(tf.constant(ids), tf.constant(segments)).numpy(),
+        make_embed_fn(retriever, retriever.block_embedder.pool),
         context.blocks,
         context.tokenizer,
         context.config.lengths.block,

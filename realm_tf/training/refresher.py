@@ -98,14 +98,15 @@ def publish_index(path, embeddings, kind, step, blocks, embedder, started):
         facts["seconds"] = round(time.time() - started, 2)
 
 
-def make_embed_fn(retriever):
-    """(token_ids, segment_ids) -> numpy block embeddings, compiled once for all shapes."""
+def make_embed_fn(retriever, function=None):
+    """(token_ids, segment_ids) -> numpy block embeddings, or what `function` gives; compiled once for all shapes."""
+    function = function or retriever.embed_blocks
 
     ids = tf.TensorSpec([None, None], tf.int32)
 
     @tf.function(input_signature=[ids, ids])
     def embed(token_ids, segment_ids):
-        return retriever.embed_blocks(token_ids, segment_ids, training=False)
+        return function(token_ids, segment_ids, training=False)
 
     return lambda ids, segments: embed(tf.constant(ids), tf.constant(segments)).numpy()
 
