@@ -8,7 +8,7 @@ p(z|x) is 1, so the loss is REALM's with a single candidate.
 
 import numpy as np
 
-from realm_tf.data.inputs import close, join
+from realm_tf.data.inputs import close, join, masked_places
 from realm_tf.data.ragged import gather_ranges
 
 NULL, NEAR, OWN = range(3)
@@ -132,15 +132,14 @@ class ContextRows:
         real = positions < lengths_B[:, None]
         query = np.where(real, np.take_along_axis(window_BW, shifted, 1), 0)
         masked = np.take_along_axis(chosen_BW, shifted, 1) & real
-        order = np.argsort(~masked, axis=1, kind="stable")[:, : self._max_masks]
-        weights = np.take_along_axis(masked, order, 1).astype(np.float32)
-        targets = np.where(weights > 0, np.take_along_axis(query, order, 1), 0).astype(np.int32)
+        places, weights = masked_places(masked, self._max_masks)
+        targets = np.where(weights > 0, np.take_along_axis(query, places, 1), 0).astype(np.int32)
         heads, head_lengths_B = close(np.where(masked, tokenizer.mask_id, query), lengths_B, tokenizer)
         ids, segments = join(heads, head_lengths_B, context_BW, context_B, tokenizer, self._length)
         return {
             "token_ids": ids,
             "segment_ids": segments,
-            "mask_positions": np.where(weights > 0, order + 1, 0).astype(np.int32),
+            "mask_positions": np.where(weights > 0, places + 1, 0).astype(np.int32),
             "mask_targets": targets,
             "mask_weights": weights,
         }

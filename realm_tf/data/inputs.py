@@ -85,6 +85,20 @@ def close(ids, lengths, tokenizer):
     return closed, lengths + 2
 
 
+def masked_places(masked_BX, num_masks):
+    """Where rows are masked, from left to right as far as `num_masks` reaches.
+
+    Args:
+      masked_BX: bool. num_masks: M.
+
+    Returns: places int32 [B, M], 0 at padding, and weights float32 [B, M], 1 at real masks.
+    """
+    places_BM = np.argsort(~masked_BX, axis=1, kind="stable")[:, :num_masks]
+    places_BM = np.pad(places_BM, ((0, 0), (0, num_masks - places_BM.shape[1])))
+    weights_BM = (np.arange(num_masks)[None] < masked_BX.sum(axis=1)[:, None]).astype(np.float32)
+    return np.where(weights_BM > 0, places_BM, 0).astype(np.int32), weights_BM
+
+
 def _lengths(bounds, rows):
     bounds = np.asarray(bounds)
     return np.where(rows >= 0, bounds[rows + 1] - bounds[rows], 0)

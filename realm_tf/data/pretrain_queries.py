@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from realm_tf.data.inputs import close
+from realm_tf.data.inputs import close, masked_places
 from realm_tf.data.ragged import gather_ranges
 from realm_tf.errors import UserError
 from realm_tf.text import masking
@@ -141,17 +141,12 @@ class PretrainQueries:
 
     def _mask(self, ids_BQ, lengths_B, masked_BQ, span_blocks, is_salient):
         query_ids, closed_lengths_B = close(ids_BQ, lengths_B, self._tokenizer)
-        # What is masked is asked for from left to right, as far as max_masks reaches.
-        order_BM = np.argsort(~masked_BQ, axis=1, kind="stable")[:, : self._max_masks]
-        order_BM = np.pad(order_BM, ((0, 0), (0, self._max_masks - order_BM.shape[1])))
-        counts_B = np.minimum(masked_BQ.sum(axis=1), self._max_masks)
-        weights_BM = (np.arange(self._max_masks)[None] < counts_B[:, None]).astype(np.float32)
-        positions_BM = np.where(weights_BM > 0, order_BM + 1, 0).astype(np.int32)
-        targets_BM = np.take_along_axis(query_ids, positions_BM, axis=1)
-        targets_BM = np.where(weights_BM > 0, targets_BM, 0).astype(np.int32)
-        query_ids[:, 1:-1][masked_BQ] = self._tokenizer.mask_id
+        is_masked = np.pad(masked_BQ, ((0, 0), (1, 1)))
+        positions_BM, weights_BM = masked_places(is_masked, self._max_masks)
+        targets_BM = np.where(weights_BM > 0, np.take_along_axis(query_ids, positions_BM, axis=1), 0).astype(np.int32)
+        query_ids[is_masked] = self._tokenizer.mask_id
         lengths = closed_lengths_B.astype(np.int32)
-        span_lengths = counts_B if is_salient else np.zeros_like(counts_B)
+        span_lengths = weights_BM.sum(axis=1).astype(np.int64) * is_salient
         return QueryBatch(query_ids, lengths, positions_BM, targets_BM, weights_BM, span_blocks, ids_BQ, span_lengths)
 
 

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from realm_tf.data.inputs import close, join
+from realm_tf.data.inputs import close, join, masked_places
 from realm_tf.data.ragged import bounds_of, gather_ranges
 from realm_tf.data.span_targets import inside, mark_spans
 from realm_tf.errors import UserError
@@ -284,13 +284,12 @@ class ToldElsewhere:
         positive = mark_spans(ids, segments, answer_ids, lengths, self._tokenizer.is_continuation, self._width)
         is_mask = (ids == self._tokenizer.mask_id) & np.repeat(masked, 2)[:, None]
         is_mask[1::2] = False
-        order = np.argsort(~is_mask, axis=1, kind="stable")[:, : self._max_masks]
-        weights = np.take_along_axis(is_mask, order, 1).astype(np.float32)
-        count = np.minimum(np.arange(order.shape[1]), MAX_SPAN - 1)[None]
+        positions, weights = masked_places(is_mask, self._max_masks)
+        count = np.minimum(np.arange(self._max_masks), MAX_SPAN - 1)[None]
         return {
             "token_ids": ids,
             "segment_ids": segments,
-            "mask_positions": np.where(weights > 0, order, 0).astype(np.int32),
+            "mask_positions": positions,
             "mask_targets": np.where(weights > 0, np.take_along_axis(answer_ids, np.repeat(count, len(ids), 0), 1), 0),
             "mask_weights": weights,
             "span_positive": positive,

@@ -53,17 +53,16 @@ class KerasTagger(Tagger):
         inputs = rows.padded(chosen, width, self._tokenizer)
         padding = ((0, (1 << (len(chosen) - 1).bit_length()) - len(chosen)), (0, 0))
         logits_BLT = self._logits(*(tf.constant(np.pad(array, padding)) for array in inputs)).numpy()
-        pieces = [np.flatnonzero(rows.is_first[rows.bounds[r] : rows.bounds[r + 1]]) for r in chosen]
-        lengths_B = np.array([len(firsts) for firsts in pieces])
+        pieces = [rows.firsts(row) for row in chosen]
+        lengths_B = np.array([len(at) for at in pieces])
         positions_BW = np.zeros((len(chosen), max(1, lengths_B.max())), np.int64)
-        for b, firsts in enumerate(pieces):
-            positions_BW[b, : len(firsts)] = firsts + 1  # after [CLS]
+        for b, at in enumerate(pieces):
+            positions_BW[b, : len(at)] = at - rows.bounds[chosen[b]] + 1  # after [CLS]
         scores_BWT = np.take_along_axis(logits_BLT[: len(chosen)], positions_BW[:, :, None], axis=1)
         paths_BW = labels_lib.best_paths(scores_BWT, lengths_B, self._labels)
         names = {}
-        for row, firsts, path in zip(chosen.tolist(), pieces, paths_BW, strict=True):
-            at = rows.bounds[row] + firsts
-            names[row] = labels_lib.decode_spans(path[: len(firsts)], rows.starts[at], rows.ends[at], self._labels)
+        for row, at, path in zip(chosen.tolist(), pieces, paths_BW, strict=True):
+            names[row] = labels_lib.decode_spans(path[: len(at)], rows.starts[at], rows.ends[at], self._labels)
         return names
 
 

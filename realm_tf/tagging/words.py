@@ -61,6 +61,10 @@ class WordRows:
         """The width of each row, int64 [R]."""
         return np.array(WIDTHS)[np.searchsorted(WIDTHS, np.diff(self.bounds) + 2)]
 
+    def firsts(self, row):
+        """The pieces of a row that begin its words: int64 [W], counted over all rows."""
+        return self.bounds[row] + np.flatnonzero(self.is_first[self.bounds[row] : self.bounds[row + 1]])
+
     def padded(self, rows, width, tokenizer):
         """token_ids `[CLS] pieces [SEP]` and shapes int32 [len(rows), width] of some rows."""
         rows = np.asarray(rows)

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.data.inputs import null_inputs, round_up
-from realm_tf.data.pretrain_queries import PretrainQueries
 from realm_tf.errors import UserError
 from realm_tf.models import encoder
 from realm_tf.progress import Progress, say
@@ -46,7 +45,7 @@ def evaluate_knn(context, output):
     read, vocabulary_size = _make_read_fn(context, reader), context.tokenizer.vocabulary_size
     names = [None, *WEIGHTS]  # None: the reader alone
     right, log_p, spans = {name: [] for name in names}, {name: [] for name in names}, 0
-    batches = list(_queries(context).each(BATCH, HELD_OUT_SPANS, held_out=True))
+    batches = list(context.pretrain_queries(BATCH).each(BATCH, HELD_OUT_SPANS, held_out=True))
     if not batches:
         raise UserError("the corpus is so small that no document is held out: there is nothing to measure knn on")
     with Progress("evaluating knn", len(batches), unit="batch") as bar:
@@ -103,20 +102,6 @@ def _make_read_fn(context, reader, head=True):
     return at_masks
 
 
-def _queries(context):
-    config = context.config
-    return PretrainQueries(
-        context.pretrain_blocks,
-        context.spans,
-        context.tokenizer,
-        config.lengths.query,
-        config.pretrain.max_masks,
-        BATCH,
-        config.seed,
-        config.pretrain.long_spans,
-    )
-
-
 def _made_by(context):
     return {
         "reader_created": reader_manifest(context)["created"],
@@ -126,7 +111,7 @@ def _made_by(context):
 
 
 def _build(context, reader, path, made_by):
-    queries, read = _queries(context), _make_read_fn(context, reader, head=False)
+    queries, read = context.pretrain_queries(BATCH), _make_read_fn(context, reader, head=False)
     spans = min(queries.num_training, MAX_SPANS)
     if queries.num_training > MAX_SPANS:
         say(f"the memory takes {MAX_SPANS} of {queries.num_training} salient spans, evenly drawn")

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from realm_tf import artifacts
-from realm_tf.data.pretrain_queries import PretrainQueries
 from realm_tf.data.realm_batch import realm_batch
 from realm_tf.models import build, weights
 from realm_tf.models.realm import Realm
@@ -49,18 +48,7 @@ class Pretraining:
         self.model = Realm(retriever, reader, settings.marginal, span_reader, settings.span_weight)
         # A sentence from other documents has no own block among the candidates.
         self.exclude = "none" if self.config.corpus.pretrain_input else settings.exclude
-        self.queries = PretrainQueries(
-            context.pretrain_blocks,
-            context.spans,
-            tokenizer,
-            self.config.lengths.query,
-            settings.max_masks,
-            settings.batch_size,
-            self.config.seed,
-            settings.long_spans,
-            settings.masking,
-            settings.mask_rate,
-        )
+        self.queries = context.pretrain_queries(settings.batch_size)
         self._say_counts()
         self.refresher = Refresher(context.workdir, self.config.index.kind, self.config.index.keep)
         self._drop_newer_than_checkpoint()

@@ -8,6 +8,7 @@ from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.data.answers import make_matchers
 from realm_tf.data.blocks import BlockStore
+from realm_tf.data.pretrain_queries import PretrainQueries
 from realm_tf.data.questions import read_questions
 from realm_tf.data.salient import SalientSpanStore
 from realm_tf.errors import UserError
@@ -80,6 +81,22 @@ class RunContext:
             "corpus_fingerprint", **{blocks.path: blocks.manifest, self.path("queries"): spans.manifest}
         )
         return spans
+
+    def pretrain_queries(self, batch_size):
+        """The `PretrainQueries` of the run's configuration, in batches of `batch_size`."""
+        settings = self.config.pretrain
+        return PretrainQueries(
+            self.pretrain_blocks,
+            self.spans,
+            self.tokenizer,
+            self.config.lengths.query,
+            settings.max_masks,
+            batch_size,
+            self.config.seed,
+            settings.long_spans,
+            settings.masking,
+            settings.mask_rate,
+        )
 
     def questions(self, split):
         """The questions of "train", "dev" or "test"; [] if the run has none.

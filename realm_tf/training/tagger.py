@@ -39,7 +39,7 @@ class SentenceBatches:
         self._rows = rows = words.split_words(list(texts), tokenizer)
         self._labels = np.full(len(rows.token_ids), -1, np.int32)
         for row, text in enumerate(rows.texts.tolist()):
-            at = rows.bounds[row] + np.flatnonzero(rows.is_first[rows.bounds[row] : rows.bounds[row + 1]])
+            at = rows.firsts(row)
             self._labels[at] = labels_lib.encode_spans(rows.starts[at], rows.ends[at], spans[text], labels)
         self._widths = rows.widths()
         self._epoch = functools.lru_cache(maxsize=2)(self._plan)
