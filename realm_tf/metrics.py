@@ -1,4 +1,4 @@
-"""Answer metrics: exact match, regular expression match, F1, recall@k and MRR.
+"""Answer metrics: exact match, regular expression match, F1, accuracy by confidence, recall@k and MRR.
 
 Plain Python. A *prediction* is compared as a whole, after SQuAD normalisation (`exact_match`, `f1`) or by `re.match`,
 which binds at the start only (`regex_match`, CuratedTREC); this is what ORQA and REALM report. Whether a *block* holds
@@ -72,6 +72,22 @@ def compile_pattern(pattern):
 @functools.lru_cache(maxsize=65536)
 def _compile(pattern):
     return re.compile(pattern, _REGEX_FLAGS)
+
+
+# ----- confidence ----------------------------------------------------------------------------------------------------
+
+
+def surest_match(lines, share):
+    """The fraction that is right among the surest answers: the risk-coverage curve of selective prediction.
+
+    Args:
+      lines: dictionaries with `probability` and `exact_match`, one a question.
+      share: which part of them is answered, over 0 and at most 1; at least one question is.
+
+    Returns: float; 0.0 without questions. Of equal probabilities the earlier line counts as surer.
+    """
+    surest = sorted(lines, key=lambda line: -line["probability"])[: max(1, round(share * len(lines)))]
+    return sum(line["exact_match"] for line in surest) / len(surest) if surest else 0.0
 
 
 # ----- ranks -------------------------------------------------------------------------------------------------------

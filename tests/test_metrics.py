@@ -64,3 +64,11 @@ def test_recall_and_reciprocal_rank():
     assert [metrics.recall_at_k(ranks, k) for k in (1, 3, 5, 20)] == [0.25, 0.5, 0.5, 0.75]
     assert metrics.mean_reciprocal_rank(ranks) == pytest.approx((1 + 1 / 3 + 0 + 1 / 20) / 4)
     assert metrics.recall_at_k([], 5) == metrics.mean_reciprocal_rank([]) == 0.0
+
+
+def test_the_surest_answers_are_counted_first():
+    lines = [(0.2, False), (0.9, True), (0.5, True), (0.7, False), (0.1, False)]
+    lines = [{"probability": p, "exact_match": right} for p, right in lines]
+    # By confidence: right, wrong, right, wrong, wrong; a share of 0.3 is round(1.5) = 2 of them.
+    assert [metrics.surest_match(lines, share) for share in (0.01, 0.2, 0.3, 0.6, 1.0)] == [1.0, 1.0, 0.5, 2 / 3, 0.4]
+    assert metrics.surest_match([], 0.5) == 0.0

@@ -41,6 +41,7 @@ def render(summary, samples, series):
         _head(summary, name),
         _results(summary),
         _plots(summary, series),
+        _confidence(summary),
         _answers(samples),
         _configuration(summary),
     ]
@@ -209,12 +210,31 @@ def _measures(pretrain, swaps):
     ]
 
 
+def _confidence(summary):
+    lines = []
+    for (system, name), style in zip(table.SYSTEMS, "ab", strict=True):
+        curve = get(summary, "surest", system, "test") or ()
+        lines.append(Line(name, [(100 * share, match) for share, match in curve], style))
+    figure = plot("Exact match of the questions answered", lines, percent=True)
+    if not figure:
+        return ""
+    return (
+        '<h2>Answering only what it is sure of</h2><p class="soft">Horizontal axis: percent of the test questions that '
+        f'are answered, surest first.</p><div class="plots">{figure}</div>'
+    )
+
+
 # ----- answers and configuration -------------------------------------------------------------------------------------
 
 
 def _answers(samples):
     cards = "".join(_card(sample) for sample in samples)
-    return f"<h2>Sample answers</h2>{cards}" if cards else ""
+    if not cards:
+        return ""
+    return (
+        '<h2>Sample answers</h2><p class="soft">Of the test questions, surest answers first: the first, the one at a '
+        f"quarter, and the one in the middle.</p>{cards}"
+    )
 
 
 def _card(sample):

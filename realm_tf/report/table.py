@@ -90,6 +90,7 @@ def fact_rows(summary):
     return [
         *([("Zero-shot MRR lowered by", ", ".join(lowered))] if lowered else []),
         ("Retrieval utility, first → last", f"{signed(first)} → {signed(last)}"),
+        *_surest_rows(summary),
         ("Index refreshes", count(get(refresh, "count"))),
         (
             "Index lag in steps, largest (mean)",
@@ -97,6 +98,14 @@ def fact_rows(summary):
         ),
         ("Documents, blocks", f"{count(get(summary, 'documents'))}, {count(get(summary, 'blocks'))}"),
     ]
+
+
+def _surest_rows(summary):
+    curve = {round(share, 2): match for share, match in get(summary, "surest", "realm", "test") or ()}
+    if not curve:
+        return []
+    values = [percent(curve.get(share)) for share in (0.25, 0.5, 1.0)]
+    return [("Right of the surest 25, 50, 100 %", ", ".join(values))]
 
 
 def time_rows(summary):

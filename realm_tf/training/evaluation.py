@@ -63,9 +63,21 @@ def evaluate(context, questions, output, system="realm"):
         "system": system,
         "sets": _by_set(lines),
     }
-    _write_lines(os.path.splitext(output)[0] + ".questions.jsonl", lines)
+    _write_lines(_lines_path(output), lines)
     artifacts.write_json(output, value)
     return value
+
+
+def read_lines(output):
+    """What `evaluate` wrote beside `output`: a dictionary a question; [] if it wrote nothing."""
+    if not os.path.exists(_lines_path(output)):
+        return []
+    with open(_lines_path(output), encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _lines_path(output):
+    return os.path.splitext(output)[0] + ".questions.jsonl"
 
 
 def _embed(query_fn, questions, context):

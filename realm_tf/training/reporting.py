@@ -6,11 +6,13 @@ from realm_tf import artifacts, metrics
 from realm_tf import config as config_lib
 from realm_tf.report import page, table
 from realm_tf.serving.bundle import Bundle
-from realm_tf.training import stages, zero_shot
+from realm_tf.training import evaluation, stages, zero_shot
 from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.pretrain import read_swaps
 
-SAMPLES = 3
+# The test questions that are shown, by their place in the order of confidence: the surest, and so on.
+SAMPLES = (0.0, 0.25, 0.5)
+SHARES = tuple(n / 20 for n in range(1, 21))
 
 
 def write_report(context):
@@ -59,6 +61,7 @@ def summarize(context):
         },
         **{system: _without_sets(splits) for system, splits in evaluated.items()},
         "sets": _sets(evaluated),
+        "surest": _surest(context, evaluated),
         "seconds": {name: value["seconds"] for name, value in results.items() if "seconds" in value},
         "blocks": blocks["blocks"],
         "documents": blocks["documents"],
@@ -78,11 +81,30 @@ def _sets(evaluated):
     return value if len(value) > 1 else {}
 
 
+def _surest(context, evaluated):
+    """{system: {split: [[share, exact match]]}}: how much is right of the surest answers."""
+    value = {}
+    for system, splits in evaluated.items():
+        for split in splits:
+            lines = _answered(context, system, split)
+            curve = [[share, metrics.surest_match(lines, share)] for share in SHARES]
+            value.setdefault(system, {})[split] = curve if lines else []
+    return value
+
+
+def _answered(context, system, split):
+    return evaluation.read_lines(stages.evaluation_path(context, system, split))
+
+
 def _samples(context):
-    """Test questions, answered by the export as `ask` would, with the answers that are known to be right."""
-    questions = (context.questions("test") or context.questions("dev"))[:SAMPLES]
-    if not questions:
+    """Some test questions, answered by the export as `ask` would, with the answers that are known to be right."""
+    split = "test" if context.questions("test") else "dev"
+    lines = sorted(_answered(context, "realm", split), key=lambda line: -line["probability"])
+    if not lines:
         return []
+    by_text = {question.text: question for question in context.questions(split)}
+    chosen = dict.fromkeys(lines[int(share * len(lines))]["question"] for share in SAMPLES)
+    questions = [by_text[text] for text in chosen]
     samples = Bundle(context.path("export")).ask([q.text for q in questions])
     for sample, question in zip(samples, questions, strict=True):
         text = sample["answers"][0]["text"] if sample["answers"] else ""

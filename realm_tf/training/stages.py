@@ -127,10 +127,14 @@ def _evaluate(context):
         for split in ("dev", "test"):
             questions = context.questions(split)
             if questions:
-                folder = ("eval",) if system == "realm" else ("eval", system)
-                output = context.path(*folder, f"{split}.json")
+                output = evaluation_path(context, system, split)
                 result.setdefault(system, {})[split] = evaluate(context, questions, output, system)
     return result
+
+
+def evaluation_path(context, system, split):
+    """The file of a system's measures: REALM's as the contract has it, another's in a folder of its own."""
+    return context.path("eval", *(() if system == "realm" else (system,)), f"{split}.json")
 
 
 def _export(context):

@@ -34,6 +34,7 @@ SUMMARY = {
     "zero_shot": {"ict": {"recall_at_1": 0.412, "n": 160}, "realm": {"recall_at_1": 0.575, "mrr": 0.672}},
     "retrieval_utility": {"first": -0.021, "last": 0.412},
     "refresh": {"count": 5, "max_lag_steps": 86, "mean_lag_steps": 41.25},
+    "surest": {"realm": {"test": [[0.05, 0.9], [0.25, 0.875], [0.5, 0.75], [1.0, 0.531]]}, "orqa": {"test": []}},
     "realm": {"test": {"exact_match": 0.531, "f1": 0.598, "n": 1600}},
     "seconds": {"pretrain": 512.4, "evaluate": 8.24},
 }
@@ -109,7 +110,8 @@ def test_figures_and_dashes():
     assert "<td>after ICT</td><td>41.2</td>" + '<td class="none">–</td>' * 5 + "<td>160</td>" in page
     assert "−0.021 → +0.412" in page and "86 (41.2)" in page
     assert "8 min 32 s" in page
-    assert page.count("<svg") == 4  # pre-training loss, utility, lag; dev exact match. One loss point is no curve.
+    # Pre-training loss, utility, lag; dev exact match; confidence. One loss point is no curve.
+    assert page.count("<svg") == 5
 
 
 def test_every_measure_has_a_plot():
@@ -158,6 +160,7 @@ def test_the_terminal_table_fits_80_columns(summary, samples):
     assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines[:20])
     if samples and samples[0]:
         assert "polonium" in screen.getvalue() and "71.3 %" in screen.getvalue()
+        assert "87.5 %, 75.0 %, 53.1 %" in screen.getvalue()
 
 
 @pytest.mark.parametrize(
