@@ -93,6 +93,7 @@ def test_every_reader_of_a_finished_run_sees_the_update(run, tmp_path):
     assert {block["block_id"] for block in found["fillers"]["blocks"]} <= known
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_the_old_pair_or_the_new_one(run, tmp_path):
     corpus, document = run / "corpus", {"id": "mine", "title": "Anna", "text": "Anna was born in Vienna in 1756."}
     arguments = ("realm_tf.update_corpus", f"--workdir={run}", f"--add={write(tmp_path / 'new.jsonl', document)}")
