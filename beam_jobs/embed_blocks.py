@@ -4,7 +4,8 @@
       --output=runs/my/index/step_0 --kind=scann
   python -m beam_jobs.embed_blocks --workdir=runs/my
 
-The second form takes the newest embedder of a run. Options of Beam's runners follow `--`, for example
+The second form takes the newest embedder of a run. With --previous=INDEX, embeddings of blocks that an older index has
+are taken over, if the same embedder made them. Options of Beam's runners follow `--`, for example
 -- --direct_num_workers=2 --direct_running_mode=multi_processing
 """
 
@@ -30,7 +31,10 @@ KINDS = ("exact", "scann")
 MAX_SHARDS, MAX_SHARD_BATCHES = 64, 256  # a shard of 256 batches holds some 15,000 long blocks
 
 
-def run(workdir=None, blocks=None, embedder=None, output=None, kind=None, pipeline_args=()):
+def run(
+    workdir=None, blocks=None, embedder=None, output=None, kind=None, pipeline_args=(), previous=None,
+    previous_blocks=None,
+):  # fmt: skip
     """Makes what `Refresher.refresh_once` makes, by a Beam pipeline.
 
     Args:
@@ -41,6 +45,7 @@ def run(workdir=None, blocks=None, embedder=None, output=None, kind=None, pipeli
       output: the directory to publish, .../step_N.
       kind: "exact" or "scann"; "scann" by default.
       pipeline_args: options for Beam. Workers read `blocks` and `embedder`, and write beside `output`.
+      previous, previous_blocks: an older index version and its blocks, see `retrieval.reuse.embed_changed`.
 
     Returns: the manifest.
     Raises: `UserError` if an input is missing, if embedder and blocks do not belong together, or if an embedding is not
@@ -63,7 +68,18 @@ def run(workdir=None, blocks=None, embedder=None, output=None, kind=None, pipeli
     blocks, embedder, output = (str(path).rstrip("/") for path in (blocks, embedder, output))
     store, manifest = BlockStore(blocks), _embedder_manifest(embedder)
     artifacts.require_same("vocabulary", **{blocks: store.manifest, embedder: manifest})
-    embeddings = _embed(store, embedder, manifest, output, pipeline_args)
+
+    def embed(store):
+        return _embed(store, embedder, manifest, output, pipeline_args)
+
+    if previous:
+        from realm_tf.retrieval import reuse
+
+        # Beside the output, where all workers can read it.
+        folder = os.path.join(os.path.dirname(output), f".tmp-changed-{uuid.uuid4().hex[:8]}")
+        embeddings = reuse.embed_changed(store, previous, embedder, embed, folder, previous_blocks)
+    else:
+        embeddings = embed(store)
 
     from realm_tf.training import refresher
 
@@ -193,7 +209,16 @@ class _Model:
 def main(argv):
     """The binary."""
     values = flags.FLAGS
-    run(values.workdir, values.blocks, values.embedder, values.output, values.kind, argv[1:])
+    run(
+        values.workdir,
+        values.blocks,
+        values.embedder,
+        values.output,
+        values.kind,
+        argv[1:],
+        values.previous,
+        values.previous_blocks,
+    )
 
 
 def _define_flags():
@@ -201,6 +226,8 @@ def _define_flags():
     flags.DEFINE_string("blocks", None, "Directory of blocks, from split_blocks.")
     flags.DEFINE_string("embedder", None, "Published embedder, .../embedder/step_N.")
     flags.DEFINE_string("output", None, "Index version to publish, .../index/step_N.")
+    flags.DEFINE_string("previous", None, "Older index version, whose embeddings of unchanged blocks are taken over.")
+    flags.DEFINE_string("previous_blocks", None, "Its blocks (default: PREVIOUS/../../blocks, as in a run).")
     flags.DEFINE_enum("kind", None, KINDS, "Kind of index; by default the run's, and scann without --workdir.")
 
 

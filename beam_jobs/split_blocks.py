@@ -33,6 +33,7 @@ def run(
     drop_list_pages=True,
     skip_malformed=False,
     pipeline_args=(),
+    shown_as=None,
 ):
     """Reads documents, packs them into blocks and publishes a block store (`realm_tf.data.blocks.BlockStore`).
 
@@ -45,6 +46,7 @@ def run(
       drop_list_pages: drop titles that are lists, indexes, outlines, disambiguation pages.
       skip_malformed: count and skip broken records instead of stopping at the first.
       pipeline_args: options for Beam.
+      shown_as: what the line at the end calls the blocks; `output` by default.
 
     Returns: the manifest. Raises: `UserError` for bad input; nothing is published then.
     """
@@ -74,7 +76,7 @@ def run(
         shutil.rmtree(documents_folder)
         counters.update(merged.pop("counters"))
         manifest.update(merged, counters=dict(sorted(counters.items())))
-    say(_summary(manifest, output))
+    say(_summary(manifest, shown_as or output))
     return manifest
 
 
@@ -139,10 +141,10 @@ def _tokenizer(vocabulary):
     return Tokenizer(vocabulary)
 
 
-def _summary(manifest, output):
-    dropped = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in manifest["counters"].items() if count)
+def _summary(manifest, name):
+    dropped = ", ".join(f"{count} {of.replace('_', ' ')}" for of, count in manifest["counters"].items() if count)
     return (
-        f"{output}: {manifest['documents']} documents, {manifest['blocks']} blocks, {manifest['pieces']} word pieces; "
+        f"{name}: {manifest['documents']} documents, {manifest['blocks']} blocks, {manifest['pieces']} word pieces; "
         f"dropped: {dropped or 'nothing'}"
     )
 

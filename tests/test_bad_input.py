@@ -218,7 +218,7 @@ def test_missing_workdir(run_verb, tmp_path, verb):
     the_error(run_verb(f"realm_tf.{verb}", *arguments), "--workdir", alone=True)
 
 
-@pytest.mark.parametrize("verb", ["warm_start", "pretrain", "refresh", "finetune", "export"])
+@pytest.mark.parametrize("verb", ["warm_start", "pretrain", "refresh", "finetune", "export", "update_corpus"])
 def test_workdir_without_a_run(run_verb, tmp_path, verb):
     the_error(run_verb(f"realm_tf.{verb}", f"--workdir={tmp_path}"), tmp_path, "config.json", alone=True)
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.running import ROOT, TINY, start
 
-NAMES = "ablate ask convert evaluate export finetune inspect pipeline pretrain refresh train_tagger warm_start"
-VERBS = [f"realm_tf.{name}" for name in NAMES.split()]
+NAMES = "ablate ask convert evaluate export finetune inspect pipeline pretrain refresh train_tagger update_corpus"
+VERBS = [f"realm_tf.{name}" for name in [*NAMES.split(), "warm_start"]]
 JOBS = [f"beam_jobs.{name}" for name in "split_blocks mark_salient_spans convert_questions".split()]
 QUESTIONS = ["Who discovered radium?", "Où est né Ampère ?"]
 ANSWER_KEYS = ["text", "probability", "block_id", "title", "block_text", "start", "end"]

@@ -12,6 +12,7 @@ from realm_tf.text.packing import SPECIAL_TOKENS, pack_document, title_limit
 from realm_tf.text.sentences import split_sentences
 
 MIN_BLOCK_LENGTH, MAX_BLOCK_LENGTH = 8, 65_535  # positions in a block are stored in 16 bits
+DOCUMENT_COLUMNS = {"document_id_bounds": {"document_ids": None}}  # ragged, with a row a document
 
 
 def check_block_length(max_block_length):
@@ -141,24 +142,37 @@ def merge_shards(shards, folder, vocabulary_size, max_documents=0):
         raise UserError(f"the input holds no documents with text: nothing to cut into blocks (dropped: {dropped})")
     rows = _write_block_documents(shards, documents, folder)
     longest = max(int(np.diff(flat_files.read_column(shard, "text_bounds")).max(initial=0)) for shard in shards)
-    offset = np.uint16 if longest < 65_536 else np.uint32
     token = np.uint16 if vocabulary_size < 65_536 else np.int32
-    columns = {"body_token_ids": token, "body_token_starts": offset, "body_token_ends": offset}
     flat_files.merge_plain(shards, rows, folder, "block_ids", np.uint64)
-    flat_files.merge_ragged(shards, rows, folder, "body_bounds", columns)
-    flat_files.merge_ragged(shards, rows, folder, "title_bounds", {"title_token_ids": token})
-    flat_files.merge_ragged(shards, rows, folder, "sentence_bounds", {"sentence_starts": np.uint16})
-    flat_files.merge_ragged(shards, rows, folder, "text_bounds", {"texts": None})
-    flat_files.merge_ragged(shards, rows, folder, "title_text_bounds", {"titles": None})
-    flat_files.merge_ragged(shards, rows, folder, "url_bounds", {"urls": None})
-    flat_files.merge_ragged(shards, documents, folder, "document_id_bounds", {"document_ids": None})
+    for bounds_name, columns in block_columns(token, longest).items():
+        flat_files.merge_ragged(shards, rows, folder, bounds_name, columns)
+    for bounds_name, columns in DOCUMENT_COLUMNS.items():
+        flat_files.merge_ragged(shards, documents, folder, bounds_name, columns)
     counters.pop("documents")
     return {
         "blocks": sum(map(len, rows)),
         "documents": sum(map(len, documents)),
         "pieces": len(flat_files.open_array(os.path.join(folder, "body_token_ids.npy"))),
-        "corpus_fingerprint": _fingerprint(folder),
+        "corpus_fingerprint": fingerprint(folder),
         "counters": {name: count for name, count in sorted(counters.items()) if count},
+    }
+
+
+def block_columns(token, longest):
+    """The ragged columns with a row a block: {bounds: {column: dtype, None for raw bytes}}.
+
+    Args:
+      token: dtype of the token ids.
+      longest: int, bytes of the longest text, decides the type of the offsets in it.
+    """
+    offset = np.uint16 if longest < 65_536 else np.uint32
+    return {
+        "body_bounds": {"body_token_ids": token, "body_token_starts": offset, "body_token_ends": offset},
+        "title_bounds": {"title_token_ids": token},
+        "sentence_bounds": {"sentence_starts": np.uint16},
+        "text_bounds": {"texts": None},
+        "title_text_bounds": {"titles": None},
+        "url_bounds": {"urls": None},
     }
 
 
@@ -190,7 +204,8 @@ def _write_block_documents(shards, documents, folder):
     return rows
 
 
-def _fingerprint(folder):
+def fingerprint(folder):
+    """16 hexadecimal digits of which blocks a store has, in which order, and of their word pieces."""
     digest = hashlib.sha256()
     for name in ("block_ids", "body_token_ids"):
         array = flat_files.open_array(os.path.join(folder, f"{name}.npy"))

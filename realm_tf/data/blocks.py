@@ -11,12 +11,15 @@ from realm_tf.data.ragged import gather_padded
 from realm_tf.errors import UserError
 from realm_tf.text.packing import SPECIAL_TOKENS
 
+IDS_AT_ONCE = 1 << 15  # ids of documents that are compared at once
+
 
 class BlockStore:
     """The artifact that `beam_jobs.split_blocks` publishes; N blocks, memory-mapped.
 
     Attributes (NumPy arrays; "ragged" ones are flat, with bounds int64 [N + 1]):
       manifest: dict with blocks, documents, pieces, max_block_length, vocabulary, corpus_fingerprint, counters.
+      block_ids: uint64 [N], see `block_writer.block_id`.
       documents: int64 [N], the number of the document a block is from; blocks of a document are neighbours.
       body_token_ids / body_bounds: word pieces of the bodies, without special tokens.
       body_token_starts, body_token_ends: their character offsets in the block's text (also by body_bounds).
@@ -36,25 +39,25 @@ class BlockStore:
         self.body_token_starts, self.body_token_ends = self._array("body_token_starts"), self._array("body_token_ends")
         self.title_token_ids, self.title_bounds = self._array("title_token_ids"), self._array("title_bounds")
         self.flat_sentence_starts, self.sentence_bounds = self._array("sentence_starts"), self._array("sentence_bounds")
-        self._block_ids = self._array("block_ids")
+        self.block_ids = self._array("block_ids")
         self._texts = self._strings("texts", "text_bounds")
         self._titles = self._strings("titles", "title_text_bounds")
         self._urls = self._strings("urls", "url_bounds")
         self._document_ids = self._strings("document_ids", "document_id_bounds")
 
     def __len__(self):
-        return len(self._block_ids)
+        return len(self.block_ids)
 
     def block_id(self, n):
         """The stable id of row n: 16 hexadecimal digits."""
-        return f"{int(self._block_ids[n]):016x}"
+        return f"{int(self.block_ids[n]):016x}"
 
     def row_of(self, block_id):
         """The row of a block id. Raises `UserError` if the store has no such block."""
         order = self._order
         try:
             wanted = np.uint64(int(block_id, 16))
-            position = int(np.searchsorted(self._block_ids, wanted, sorter=order))
+            position = int(np.searchsorted(self.block_ids, wanted, sorter=order))
         except (ValueError, OverflowError):
             position = len(self)
         if position == len(self) or self.block_id(order[position]) != block_id:
@@ -63,7 +66,7 @@ class BlockStore:
 
     @functools.cached_property
     def _order(self):
-        return np.argsort(self._block_ids, kind="stable")
+        return np.argsort(self.block_ids, kind="stable")
 
     def title(self, n):
         """The title of row n's document."""
@@ -80,6 +83,28 @@ class BlockStore:
     def document_id(self, n):
         """The id of row n's document."""
         return _string(*self._document_ids, int(self.documents[n]))
+
+    def find_documents(self, ids):
+        """The numbers of the documents with these ids, int64 [len(ids)]; -1 where the store has none."""
+        if not len(ids):
+            return np.zeros(0, np.int64)
+        encoded = [identity.encode() for identity in ids]
+        # One byte more than the longest that is wanted: a longer id, cut, equals none. Ids hold no zero bytes.
+        width = 1 + max(map(len, encoded))
+        wanted, position = np.unique(np.array(encoded, f"S{width}"), return_inverse=True)
+        flat, bounds = self._document_ids
+        found = np.full(len(wanted), -1, np.int64)
+        for start in range(0, len(bounds) - 1, IDS_AT_ONCE):
+            numbers = np.arange(start, min(start + IDS_AT_ONCE, len(bounds) - 1))
+            present = gather_padded(flat, bounds, numbers, width).astype(np.uint8).view(f"S{width}")[:, 0]
+            at = np.minimum(np.searchsorted(wanted, present), len(wanted) - 1)
+            hits = wanted[at] == present
+            found[at[hits]] = numbers[hits]
+        return found[position]
+
+    def rows_of_documents(self, numbers):
+        """The row at which the blocks of these documents begin: int64; of the number after the last, the end."""
+        return np.searchsorted(self.documents, numbers)
 
     def body_tokens(self, n):
         """Word pieces of row n's body: int32 [P]."""

@@ -1,7 +1,7 @@
 """Arrays on disk for corpora that do not fit in memory: shards that workers write, and the files they merge into.
 
 A shard is an .npz of plain columns (one entry a row) and ragged ones (flat array and bounds). Merging streams the
-shards in order and never holds more than one of them.
+shards in order and never holds more than one of them. Joining makes such files from ranges of rows of others.
 """
 
 import json
@@ -101,3 +101,49 @@ def _take(path, chosen, bounds_name, name):
     if len(chosen) == len(bounds) - 1:
         return flat  # the usual case: nothing of this shard is dropped
     return ragged.take_rows(flat, bounds, chosen)[0]
+
+
+def join_plain(folders, ranges, folder, name):
+    """Writes `name`.npy, made of ranges of rows of the plain columns of that name in other folders.
+
+    Args:
+      folders: where the columns lie.
+      ranges: [(number of the folder, start, stop)], in the order of the new rows.
+      folder: where the file goes.
+    """
+    sources = [open_array(os.path.join(source, f"{name}.npy")) for source in folders]
+    _write_ranges(sources, ranges, os.path.join(folder, f"{name}.npy"), sources[0].dtype)
+
+
+def join_ragged(folders, ranges, folder, bounds_name, columns):
+    """Writes ragged columns that share bounds, made of ranges of rows; see `join_plain` and `merge_ragged`."""
+    sources = [open_array(os.path.join(source, f"{bounds_name}.npy")) for source in folders]
+    size = 1 + sum(stop - start for _, start, stop in ranges)
+    bounds = np.lib.format.open_memmap(os.path.join(folder, f"{bounds_name}.npy"), "w+", np.int64, (size,))
+    done = 0
+    for source, start, stop in ranges:
+        length = stop - start
+        bounds[done + 1 : done + 1 + length] = sources[source][start + 1 : stop + 1]
+        bounds[done + 1 : done + 1 + length] += bounds[done] - sources[source][start]
+        done += length
+    bounds.flush()
+    flat_ranges = [(s, int(sources[s][start]), int(sources[s][stop])) for s, start, stop in ranges]
+    for name, dtype in columns.items():
+        if dtype is None:
+            flat = [open_bytes(os.path.join(source, f"{name}.bin")) for source in folders]
+            with open(os.path.join(folder, f"{name}.bin"), "wb") as file:
+                for source, start, stop in flat_ranges:
+                    file.write(flat[source][start:stop].data)
+        else:
+            flat = [open_array(os.path.join(source, f"{name}.npy")) for source in folders]
+            _write_ranges(flat, flat_ranges, os.path.join(folder, f"{name}.npy"), dtype)
+
+
+def _write_ranges(sources, ranges, path, dtype):
+    """Both sides are memory maps: what is copied passes through the page cache, whatever its size."""
+    written = np.lib.format.open_memmap(path, "w+", dtype, (sum(stop - start for _, start, stop in ranges),))
+    done = 0
+    for source, start, stop in ranges:
+        written[done : done + stop - start] = sources[source][start:stop]
+        done += stop - start
+    written.flush()

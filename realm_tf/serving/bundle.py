@@ -13,6 +13,7 @@ from realm_tf.models import build, encoder, weights
 from realm_tf.models.open_qa import OpenQA
 from realm_tf.retrieval import index as index_lib
 from realm_tf.serving.answerer import Answerer
+from realm_tf.training import finetuned
 from realm_tf.training.qa_batches import QABatches
 from realm_tf.training.refresher import make_query_fn
 from realm_tf.training.run_context import CONFIG, RunContext
@@ -23,12 +24,12 @@ VOCABULARY = "vocab.txt"
 def export(context, system="realm", output=None):
     """Writes export/<version>/ with the fine-tuned system, its index, the blocks and the vocabulary; returns the path.
 
-    The version is one more than the newest. Raises `UserError` if the system or its index is missing.
+    Index and blocks are of the newest corpus version of the run. The version is one more than the newest. Raises
+    `UserError` if the system or its index is missing, or they do not belong together.
     """
-    model_path = context.path("finetune", system, "model")
-    manifest = artifacts.manifest(model_path)
-    index_path = context.path(manifest["index"])
-    artifacts.require_same("corpus_fingerprint", **{model_path: manifest, index_path: artifacts.manifest(index_path)})
+    context = context.updated()
+    manifest = finetuned.open_manifest(context, system)
+    model_path, index_path = context.path("finetune", system, "model"), context.index_path(manifest["index"])
     parent = output or context.path("export")
     newest = artifacts.newest(parent)
     path = os.path.join(parent, str(newest[0] + 1 if newest else 1))
@@ -37,10 +38,10 @@ def export(context, system="realm", output=None):
         kind="export",
         system=system,
         vocabulary=manifest["vocabulary"],
-        corpus_fingerprint=manifest["corpus_fingerprint"],
+        corpus_fingerprint=context.blocks.manifest["corpus_fingerprint"],
         index_step=manifest["index_step"],
     ) as (tmp, _):
-        shutil.copytree(context.path("blocks"), os.path.join(tmp, "blocks"))
+        shutil.copytree(context.blocks.path, os.path.join(tmp, "blocks"))
         shutil.copytree(index_path, os.path.join(tmp, "index"))
         shutil.copy(os.path.join(model_path, build.WEIGHTS), os.path.join(tmp, build.WEIGHTS))
         shutil.copy(context.tokenizer.path, os.path.join(tmp, VOCABULARY))

@@ -1,6 +1,5 @@
 """What a pre-trained run would fill a blank with, and which documents make it think so (REALM, tables 3 and 4)."""
 
-import filecmp
 import os
 
 import numpy as np
@@ -11,14 +10,15 @@ from realm_tf.data import cloze
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.realm_batch import realm_batch
 from realm_tf.errors import UserError
-from realm_tf.models import build, encoder, losses
+from realm_tf.models import encoder, losses
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
-from realm_tf.retrieval import embedding, knn_memory
+from realm_tf.retrieval import embedding, knn_memory, reuse
 from realm_tf.retrieval import index as index_lib
 from realm_tf.retrieval.candidates import NULL
 from realm_tf.retrieval.exact_index import ExactIndex
 from realm_tf.serving import fillers
+from realm_tf.training import corpus_versions
 from realm_tf.training.knn import open_memory
 from realm_tf.training.pretrained import load_reader
 from realm_tf.training.refresher import SearchableIndex, make_embed_fn
@@ -30,9 +30,11 @@ class Inspector:
     """The pre-trained retriever and reader of a run, over its own blocks or those of another run.
 
     Args:
-      context: `RunContext` of a pre-trained run; its newest index is used, with the embedder that made it.
-      corpus: another run's working directory, whose blocks are searched instead. Its index is used where the same
-        embedder made it; otherwise its blocks are embedded here, in memory. Nothing is trained or written.
+      context: `RunContext` of a pre-trained run; its newest index is used, with the embedder that made it. Blocks and
+        index are of its newest corpus version.
+      corpus: another run's working directory, whose blocks (of its newest corpus version) are searched instead. Its
+        index is used where the same embedder made it; otherwise its blocks are embedded here, in memory. Nothing is
+        trained or written.
       knn: whether the kNN comparator is asked too (`training.knn`); its memory is of this run, and made where it is
         missing.
 
@@ -40,7 +42,7 @@ class Inspector:
     """
 
     def __init__(self, context, corpus=None, knn=False):
-        config = context.config
+        context, config = context.updated(), context.config
         self._tokenizer, self._lengths, self._settings = context.tokenizer, config.lengths, config.pretrain
         reader = load_reader(context)
         own = _load_index(context)
@@ -198,31 +200,26 @@ def _rounded(value):
 
 def _load_index(context):
     """The newest `SearchableIndex` of a run."""
-    newest = artifacts.newest(context.path("index"))
+    folder = os.path.join(context.corpus_dir, "index")
+    newest = artifacts.newest(folder)
     if not newest:
-        raise UserError(f"{context.path('index')} holds no index: run python -m realm_tf.pretrain first")
+        raise UserError(f"{folder} holds no index: run python -m realm_tf.pretrain first")
     return SearchableIndex(newest[1], context.blocks.manifest["corpus_fingerprint"])
 
 
 def _other_corpus(context, own, workdir):
     """(blocks, index) of another run, for the embedder of `own`, a `SearchableIndex`."""
-    path = os.path.join(workdir, "blocks")
+    folder = corpus_versions.directory(workdir)
+    path = os.path.join(folder, "blocks")
     if not artifacts.is_complete(path):
         raise UserError(f"--corpus={workdir} holds no blocks: give the --workdir of another run")
     blocks = BlockStore(path)
     artifacts.require_same("vocabulary", **{path: blocks.manifest, context.blocks.path: context.blocks.manifest})
-    for _, version in reversed(artifacts.versions(os.path.join(workdir, "index"))):
-        if _same_embedder(version, own.path):
+    for _, version in reversed(artifacts.versions(os.path.join(folder, "index"))):
+        if reuse.same_embedder(os.path.join(version, "embedder"), os.path.join(own.path, "embedder")):
             manifests = {path: blocks.manifest, version: artifacts.manifest(version)}
             artifacts.require_same("corpus_fingerprint", **manifests)
             return blocks, index_lib.load(version)
     say(f"no index of {workdir} was made by the embedder of {own.path}: its {len(blocks)} blocks are embedded now")
     embed_fn, length = make_embed_fn(own.retriever), context.config.lengths.block
     return blocks, ExactIndex(embedding.embed_blocks(embed_fn, blocks, context.tokenizer, length))
-
-
-def _same_embedder(index_a, index_b):
-    """True if two index versions carry the same embedder: configuration, lengths and every weight."""
-    a, b = (os.path.join(path, "embedder") for path in (index_a, index_b))
-    same = all(artifacts.manifest(a).get(key) == artifacts.manifest(b).get(key) for key in ("encoder", "lengths"))
-    return same and filecmp.cmp(os.path.join(a, build.WEIGHTS), os.path.join(b, build.WEIGHTS), shallow=False)

@@ -40,10 +40,13 @@ def open_system(context, system):
 def evaluate(context, questions, output, system="realm"):
     """Writes `output` (the metrics) and beside it one JSON line a question; returns the metrics.
 
+    The newest corpus version of the run is searched, see `RunContext.updated`.
+
     The lines tell the question, its answers, the prediction with its probability and source, and the ranks (1-based,
     up to `DEPTH`) of the blocks that hold an answer. A system that retrieves nothing has null for the source, the ranks
     and every measure of them.
     """
+    context = context.updated()
     answerer, rank = open_system(context, system)
     lines, exact = [], []
     with Progress(f"evaluating {system}", len(questions), unit="question") as bar:

@@ -127,4 +127,4 @@ def load_finetuned(context, system="realm"):
     retriever = build.build_retriever(context.config.encoder, context.tokenizer.vocabulary_size)
     reader = build.build_span_reader(context.config.encoder, context.config.finetune, context.tokenizer.vocabulary_size)
     finetuned.load_weights(context, system, {"query_embedder": retriever.query_embedder, "span_reader": reader})
-    return OpenQA(retriever, reader), context.path(manifest["index"])
+    return OpenQA(retriever, reader), context.index_path(manifest["index"])

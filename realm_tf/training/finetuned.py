@@ -41,7 +41,8 @@ def publish(context, system, start):
 def open_manifest(context, system):
     """The manifest of a fine-tuned system.
 
-    Raises `UserError` if it was not fine-tuned, or over other blocks than the run's.
+    Raises `UserError` if it was not fine-tuned, or over other blocks than the run's own. (Those of a corpus version go
+    back to the run's own, see `corpus_versions.require_base`.)
     """
     path = context.path("finetune", system, "model")
     if not artifacts.is_complete(path):
@@ -50,7 +51,8 @@ def open_manifest(context, system):
             f"--system={system} first"
         )
     manifest = artifacts.manifest(path)
-    artifacts.require_same("corpus_fingerprint", **{path: manifest, "the blocks": context.blocks.manifest})
+    blocks = context.path("blocks")
+    artifacts.require_same("corpus_fingerprint", **{path: manifest, blocks: artifacts.manifest(blocks)})
     return manifest
 
 

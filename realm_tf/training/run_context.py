@@ -13,6 +13,7 @@ from realm_tf.data.questions import read_questions
 from realm_tf.data.salient import SalientSpanStore
 from realm_tf.errors import UserError
 from realm_tf.models import build
+from realm_tf.training import corpus_versions
 
 CONFIG = "config.json"
 
@@ -23,14 +24,16 @@ class RunContext:
     Args:
       workdir: directory of the run.
       config: `Config`; by default the one stored in the run.
+      corpus_dir: directory whose blocks/ and index/ are read; by default the run's own, see `updated`.
 
     Raises `UserError` if there is neither.
     """
 
-    def __init__(self, workdir, config=None):
+    def __init__(self, workdir, config=None, corpus_dir=None):
         if not workdir:
             raise UserError("say where the run lives: --workdir=DIRECTORY")
         self.workdir = str(workdir)
+        self.corpus_dir = str(corpus_dir or workdir)
         self._config_path = os.path.join(self.workdir, CONFIG)
         if config is None:
             if not os.path.exists(self._config_path):
@@ -51,6 +54,29 @@ class RunContext:
         """A path below the working directory."""
         return os.path.join(self.workdir, *names)
 
+    def updated(self):
+        """The context for what answers and measures: with blocks and indexes of the newest corpus version, if any.
+
+        Training keeps to the run's own: an update of the corpus trains nothing. Raises `UserError` if the version was
+        made from other blocks, or by other embedders, than the run now has.
+        """
+        version = corpus_versions.newest(self.workdir)
+        if version is None or version == self.corpus_dir:
+            return self
+        corpus_versions.require_current(self.workdir, version)
+        return RunContext(self.workdir, self.config, version)
+
+    def index_path(self, name):
+        """Path of an index of the blocks that are searched; name: as in manifests, "index/step_3".
+
+        Raises `UserError` if it is missing or of other blocks.
+        """
+        path = os.path.join(self.corpus_dir, name)
+        artifacts.require_same(
+            "corpus_fingerprint", **{self.blocks.path: self.blocks.manifest, path: artifacts.manifest(path)}
+        )
+        return path
+
     @functools.cached_property
     def tokenizer(self):
         return build.load_tokenizer(self.config.encoder)
@@ -58,18 +84,19 @@ class RunContext:
     @functools.cached_property
     def blocks(self):
         """The blocks that are searched."""
-        return self._block_store("blocks")
+        return self._block_store(os.path.join(self.corpus_dir, "blocks"))
 
     @functools.cached_property
     def pretrain_blocks(self):
         """The blocks whose sentences pre-training masks: those that are searched, unless `corpus.pretrain_input`."""
-        return self._block_store("pretrain_blocks") if self.config.corpus.pretrain_input else self.blocks
+        if self.config.corpus.pretrain_input:
+            return self._block_store(self.path("pretrain_blocks"))
+        return self.blocks if self.corpus_dir == self.workdir else self._block_store(self.path("blocks"))
 
-    def _block_store(self, name):
-        blocks = BlockStore(self.path(name))
+    def _block_store(self, path):
+        blocks = BlockStore(path)
         artifacts.require_same(
-            "vocabulary",
-            **{self.path(name): blocks.manifest, "the encoder": {"vocabulary": self.tokenizer.fingerprint}},
+            "vocabulary", **{path: blocks.manifest, "the encoder": {"vocabulary": self.tokenizer.fingerprint}}
         )
         return blocks
 

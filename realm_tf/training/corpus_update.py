@@ -1,0 +1,210 @@
+"""Updates the corpus of a run: documents come, go and change, and nothing is retrained.
+
+Unchanged documents keep their blocks, block ids and embeddings. What is searched then is what a rebuild from the edited
+list of documents would search: the same blocks in the same rows.
+"""
+
+import os
+import shutil
+import time
+
+import numpy as np
+
+from realm_tf import artifacts
+from realm_tf.data import block_join, document_edits
+from realm_tf.data.blocks import BlockStore
+from realm_tf.errors import UserError
+from realm_tf.models import build
+from realm_tf.progress import say
+from realm_tf.retrieval import embedding, reuse
+from realm_tf.serving import bundle
+from realm_tf.training import corpus_versions, finetuned, refresher, stages
+from realm_tf.training.run_context import RunContext
+
+
+def update(context, add=(), remove=(), replace=(), pipeline_args=()):
+    """Publishes the next corpus version of a run and, where the run has an export, the next export.
+
+    Blocks and indexes go live together, by one rename: a kill leaves the old version or the new one. There is an index
+    for each that is read of the run (`corpus_versions.indexes`), by the embedder that it carries. Without edits, the
+    newest version is embedded again where its embedders are not the run's any more.
+
+    Args:
+      context: `RunContext`.
+      add, replace: paths of files or folders of documents.
+      remove: ids of documents.
+      pipeline_args: options of Beam for splitting the documents that come.
+
+    Returns: the manifest of the version.
+    Raises: `UserError` if the edits do not fit the corpus (see `document_edits.check`), there is nothing to do, or the
+      run has no index with an embedder; nothing is published then.
+    """
+    with stages.only_one(context.workdir):
+        started = time.time()
+        job = _Update(context)
+        edits = document_edits.check(job.old, add, remove, replace, context.config.corpus.drop_list_pages)
+        job.require_work(edits)
+        manifest = job.publish(edits, pipeline_args, started)
+        say(_summary(job.path, manifest))
+        if job.exported:
+            say(f"{bundle.export(context, job.exported)}: what ask answers from now")
+    return manifest
+
+
+class _Update:
+    """One update: where it comes from, where it goes."""
+
+    def __init__(self, context):
+        self._context, self._workdir = context, context.workdir
+        self._version = corpus_versions.newest(self._workdir)
+        if self._version:
+            corpus_versions.require_base(self._workdir, self._version)
+        self._old_dir = self._version or self._workdir
+        self.old = RunContext(self._workdir, context.config, self._old_dir).blocks
+        self._parent = context.path(corpus_versions.FOLDER)
+        found = artifacts.newest(self._parent)
+        self._number = found[0] if found else 0
+        self.path = os.path.join(self._parent, str(self._number + 1))
+        self._sources = self._find_sources()
+        self.exported = self._exported()
+
+    def _find_sources(self):
+        """{name of an index: the version whose embedder and embeddings are taken over}."""
+        names = corpus_versions.indexes(self._workdir)
+        if not names:
+            raise UserError(f"{self._workdir} has no index to update: run pretrain (or warm_start and refresh) first")
+        sources = {}
+        for name in names:
+            own, old = (os.path.join(folder, name) for folder in (self._workdir, self._old_dir))
+            if artifacts.is_complete(own) and not reuse.same_embedder(_embedder(own), _embedder(old)):
+                old = own  # the run was trained further since the last update
+            if artifacts.is_complete(old):
+                sources[name], embedder = old, _embedder(old)
+                if not artifacts.is_complete(embedder):
+                    raise UserError(f"{old} carries no embedder: nothing can embed the blocks that change")
+                manifests = {self.old.path: self.old.manifest, embedder: artifacts.manifest(embedder)}
+                artifacts.require_same("vocabulary", **manifests)
+        if not sources:
+            raise UserError(f"{self._workdir} has lost its index ({', '.join(names)}): run refresh first")
+        return sources
+
+    def _exported(self):
+        """The system of the newest export; None if there is none. Raises `UserError` if it is not there to export."""
+        newest = artifacts.newest(self._context.path("export"))
+        if not newest:
+            return None
+        system = artifacts.manifest(newest[1])["system"]
+        finetuned.open_manifest(self._context, system)
+        return system
+
+    def require_work(self, edits):
+        """Raises `UserError` if there are neither edits nor an embedder that is newer than the last version."""
+        if not edits and (not self._version or corpus_versions.is_current(self._workdir, self._version)):
+            raise UserError("nothing to do: give documents with --add or --replace, or ids with --remove")
+
+    def publish(self, edits, pipeline_args, started):
+        """Makes the version, publishes it and drops those that are kept no longer; returns its manifest."""
+        self._remove_leftovers()
+        base = artifacts.manifest(self._context.path("blocks"))["corpus_fingerprint"]
+        with artifacts.publish(self.path, kind="corpus", base_fingerprint=base, update_of=self._number) as (tmp, facts):
+            facts |= self._publish_blocks(edits, tmp, pipeline_args)
+            blocks = BlockStore(os.path.join(tmp, "blocks"))
+            facts["indexes"] = sorted(self._sources)
+            facts["embedded"] = {name: self._publish_index(name, blocks, tmp, started) for name in facts["indexes"]}
+            facts["seconds"] = round(time.time() - started, 2)
+        artifacts.prune(self._parent, self._context.config.index.keep)
+        return artifacts.manifest(self.path)
+
+    def _remove_leftovers(self):
+        # The run's lock is held: what lies there under such names was left by an update that was killed.
+        for name in os.listdir(self._parent) if os.path.isdir(self._parent) else ():
+            if name.startswith((".tmp-", ".old-")):
+                shutil.rmtree(os.path.join(self._parent, name))
+
+    def _publish_blocks(self, edits, tmp, pipeline_args):
+        """Publishes `tmp`/blocks; returns what changed, for the manifest."""
+        old = self.old.manifest
+        coming = {"replace": edits.replace, "add": edits.add}
+        stores = {name: self._split(name, paths, tmp, pipeline_args) for name, paths in coming.items() if paths}
+        replacements = stores["replace"].find_documents(edits.replacing) if edits.replace else np.zeros(0, np.int64)
+        if (replacements < 0).any():
+            unread = edits.replacing[int(replacements.argmin())]
+            raise UserError(f"--replace: the text of {unread!r} has no word pieces: take it out with --remove")
+        num_added = stores["add"].manifest["documents"] if edits.add else 0
+        counters = dict(old["counters"])
+        for store in stores.values():
+            for name, count in store.manifest["counters"].items():
+                counters[name] = counters.get(name, 0) + count
+        what = {name: old.get(name) for name in ("max_block_length", "vocabulary")}
+        with artifacts.publish(
+            os.path.join(tmp, "blocks"), kind="blocks", **what, input=[*old["input"], *edits.replace, *edits.add]
+        ) as (folder, manifest):
+            spans = edits.spans(old["documents"], replacements.tolist(), num_added)
+            # Spans name the stores 0, 1, 2; where nothing replaces or comes, none names that store.
+            sources = [self.old, stores.get("replace", self.old), stores.get("add", self.old)]
+            manifest |= block_join.join_documents(sources, spans, folder)
+            manifest["counters"] = dict(sorted(counters.items()))
+        for name in stores:
+            shutil.rmtree(os.path.join(tmp, name))
+        kept = int((reuse.rows_in(self.old.block_ids, BlockStore(os.path.join(tmp, "blocks")).block_ids) >= 0).sum())
+        return {
+            "vocabulary": old["vocabulary"],
+            "corpus_fingerprint": manifest["corpus_fingerprint"],
+            "documents": manifest["documents"],
+            "documents_added": num_added,
+            "documents_removed": len(edits.removed),
+            "documents_replaced": len(edits.replaced),
+            "blocks": manifest["blocks"],
+            "blocks_added": manifest["blocks"] - kept,
+            "blocks_removed": old["blocks"] - kept,
+            "blocks_kept": kept,
+        }
+
+    def _split(self, name, paths, tmp, pipeline_args):
+        """The `BlockStore` of documents that come, cut as the old ones were."""
+        from beam_jobs import split_blocks
+
+        output = os.path.join(tmp, name)
+        split_blocks.run(
+            list(paths),
+            output,
+            self._context.tokenizer.path,
+            max_block_length=self.old.manifest["max_block_length"],
+            drop_list_pages=self._context.config.corpus.drop_list_pages,
+            pipeline_args=pipeline_args,
+            shown_as=f"--{name}",
+        )
+        return BlockStore(output)
+
+    def _publish_index(self, name, blocks, tmp, started):
+        """Publishes `tmp`/index/step_N over the new blocks; returns how many of them were embedded."""
+        source, embedded = self._sources[name], []
+        embedder, manifest = _embedder(source), artifacts.manifest(source)
+
+        def embed(store):
+            embedded.append(len(store))
+            embed_fn = refresher.make_embed_fn(build.load_retriever(embedder))
+            length = artifacts.manifest(embedder)["lengths"]["block"]
+            title = f"embedding changed blocks with step {manifest['step']}"
+            return embedding.embed_blocks(embed_fn, store, self._context.tokenizer, length, title=title)
+
+        embeddings = reuse.embed_changed(blocks, source, embedder, embed, os.path.join(tmp, "changed"))
+        path = os.path.join(tmp, name)
+        refresher.publish_index(path, embeddings, manifest["kind"], manifest["step"], blocks, embedder, started)
+        return sum(embedded)
+
+
+def _embedder(index_path):
+    return os.path.join(index_path, "embedder")
+
+
+def _summary(path, manifest):
+    documents, blocks = (
+        f"{manifest[what]} {what} ({manifest[f'{what}_added']} added, {manifest[f'{what}_removed']} removed, "
+        for what in ("documents", "blocks")
+    )
+    embedded = ", ".join(f"{count} embedded for {name}" for name, count in manifest["embedded"].items())
+    return (
+        f"{path}: {documents}{manifest['documents_replaced']} replaced), {blocks}{manifest['blocks_kept']} kept), "
+        f"{embedded}, {manifest['seconds']:.0f} s"
+    )
