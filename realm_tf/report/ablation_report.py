@@ -19,14 +19,14 @@ NOTE = (
 
 
 def write(workdir, result, arms):
-    """Writes `ablation.md` and `ablation.png` of a result (see `training.ablation`) and prints the former."""
+    """Writes `ablation.md` and `ablation.png` of a result (see `training.ablation`). Returns the text of the former."""
     text = markdown(result, arms)
     path = os.path.join(workdir, "ablation.md")
     with open(f"{path}.tmp", "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(f"{path}.tmp", path)
     draw(os.path.join(workdir, "ablation.png"), result, arms)
-    print(text)
+    return text
 
 
 def summarize(rows, arms):

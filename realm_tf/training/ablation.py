@@ -94,8 +94,11 @@ def ablate(workdir, load_config, arms, seeds, split, command):
             say(f"arm {name}, seed {seed} ({number} of {len(todo)}) ...")
             row = _run_arm(workdir, load_config, name, seed, split, command)
             result["rows"].append({"arm": name, "seed": seed, **row})
-            artifacts.write_json(path, {**result, "created": artifacts.now()})
-        ablation_report.write(workdir, result, ARMS)
+            result["created"] = artifacts.now()
+            artifacts.write_json(path, result)
+            # An arm takes minutes: the table is there to look at while the others run.
+            ablation_report.write(workdir, result, ARMS)
+        print(ablation_report.write(workdir, result, ARMS))
     return result["rows"]
 
 
