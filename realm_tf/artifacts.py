@@ -185,13 +185,14 @@ def prune(parent, keep, keep_first=False, alone=False):
     tidy(parent, alone)
 
 
-def tidy(parent, alone=False, shards=True):
+def tidy(parent, alone=False, shards=True, only=""):
     """Deletes what killed writers left beside the versions under `parent`.
 
     Args:
       alone: the caller knows that nobody else writes there (by a `Lease`, or because the directory is its own):
         leftovers go at once, half-deleted versions among them. Otherwise they go when they are over an hour old.
       shards: also the shards that an unfinished job keeps, if `alone`.
+      only: leftovers of the artifact of that name alone, in a directory where others write too.
     """
     gfile = file_system()
     if not gfile.isdir(str(parent)):
@@ -199,7 +200,10 @@ def tidy(parent, alone=False, shards=True):
     for name in gfile.listdir(str(parent)):
         name = name.rstrip("/")
         path = os.path.join(str(parent), name)
-        if name.startswith(_ASIDE):
+        if only:
+            if name.startswith(tuple(f"{begin}{only}-" for begin in _ASIDE)):
+                gfile.rmtree(path)
+        elif name.startswith(_ASIDE):
             if alone or time.time() - gfile.stat(path).mtime_nsec / 1e9 > 3600:
                 gfile.rmtree(path)
         elif alone and (name.startswith(SHARDS) and shards or _STEP.match(name) and not is_complete(path)):

@@ -56,7 +56,7 @@ def check_equal(actual, expected):
     assert files(actual) == files(expected)
     facts = [artifacts.manifest(path) for path in (actual, expected)]
     for manifest in facts:
-        assert manifest.pop("seconds") > 0 and manifest.pop("created")
+        assert manifest.pop("seconds") > 0 and manifest.pop("began") > 0 and manifest.pop("created")
     assert facts[0] == facts[1]
     np.testing.assert_allclose(index.load_embeddings(actual), index.load_embeddings(expected), atol=1e-5)
     for name in ("weights.safetensors", "manifest.json"):
