@@ -214,11 +214,13 @@ def tidy(parent, alone=False, shards=True, only=""):
 
 def remove(path):
     """Deletes an artifact, its manifest first: a reader never takes a half-deleted directory for a version."""
-    gfile = file_system()
-    file = os.path.join(str(path), MANIFEST)
-    if gfile.exists(file):
-        gfile.remove(file)
-    gfile.rmtree(str(path))
+    import tensorflow as tf
+
+    # A trainer that resumes and a refresher that prunes may come upon the same version.
+    with contextlib.suppress(tf.errors.NotFoundError):
+        if is_complete(path):
+            tf.io.gfile.remove(os.path.join(str(path), MANIFEST))
+        tf.io.gfile.rmtree(str(path))
 
 
 def read_json(path):

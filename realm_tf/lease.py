@@ -150,7 +150,7 @@ class Lease:
         artifacts.write_json(self._file(self._number), self._holder(**more))
 
     def _claim(self, number):
-        """Whether this became the holder by the claim of that number; claims before it are removed then."""
+        """Whether this became the holder by the claim of that number; all that is older is removed then."""
         gfile = artifacts.file_system()
         gfile.makedirs(self.path)
         if artifacts.is_remote(self.path):
@@ -159,10 +159,10 @@ class Lease:
         elif not self._claim_local(number):
             return False
         self._number = number
-        for older in _numbers(self.path):
-            if older < number:
+        for name in gfile.listdir(self.path):
+            if name < os.path.basename(self._file(number)) or name.endswith(".tmp"):
                 with contextlib.suppress(Exception):  # another claimant may be removing the same
-                    gfile.remove(self._file(older))
+                    gfile.remove(os.path.join(self.path, name))
         return True
 
     def _claim_local(self, number):
@@ -173,10 +173,11 @@ class Lease:
         try:
             os.link(aside, self._file(number))
             return True
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # a faster claimant is there, and may have cleared up already
             return False
         finally:
-            os.remove(aside)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(aside)
 
     def _claim_remote(self, number):
         # `tf.io.gfile` has nothing exclusive: of several claims at once the last one written stays, and after a while

@@ -21,7 +21,14 @@ def start(module, *args, **options):
 
 
 def run_forked(folder, module, *args):
-    """(exit code, standard output, standard error) of `python -m module args`.
+    """(exit code, standard output, standard error) of `python -m module args`; see `start_forked`."""
+    process, outputs = start_forked(folder, module, *args)
+    process.join()
+    return process.exitcode, *(pathlib.Path(path).read_text() for path in outputs)
+
+
+def start_forked(folder, module, *args):
+    """`python -m module args` as a `multiprocessing.Process`, and the files of its standard output and error.
 
     The process is forked from one that has imported TensorFlow and has done nothing with it yet, which saves some six
     seconds a call. folder: where its output may be kept.
@@ -31,8 +38,7 @@ def run_forked(folder, module, *args):
     outputs = [str(folder / f"{uuid.uuid4().hex}.{name}") for name in ("stdout", "stderr")]
     process = context.Process(target=_run_module, args=(module, args, *outputs))
     process.start()
-    process.join()
-    return process.exitcode, *(pathlib.Path(path).read_text() for path in outputs)
+    return process, outputs
 
 
 def _run_module(module, args, stdout, stderr):
