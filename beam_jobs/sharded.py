@@ -26,6 +26,7 @@ logging.disable(logging.NOTSET)
 
 _ERROR = "user_error.json"
 _STOP = "stop.json"
+_DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"  # Beam 2.77 knows it by its full name only
 
 
 class StoppedError(Exception):
@@ -160,6 +161,8 @@ def _close(result):
 
 
 def _options(args, count):
+    """`PipelineOptions` of the arguments for a pipeline of so many items."""
+    args = [f"--runner={_DASK}" if arg == "--runner=DaskRunner" else arg for arg in args]
     if args and not args[0].startswith("--"):
         raise UserError(f"unexpected argument {args[0]!r}: options of Beam follow -- and begin with --")
     if not any(arg.startswith("--default_sdk_harness_log_level") for arg in args):
