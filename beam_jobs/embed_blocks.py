@@ -24,7 +24,9 @@ from absl import flags
 
 # Before the rest of Beam: it keeps Beam's warnings at import quiet.
 from beam_jobs import sharded  # isort: skip
+import apache_beam as beam
 from apache_beam.ml.inference import base
+from apache_beam.utils import shared
 
 from realm_tf import artifacts
 from realm_tf import flags as shared_flags
@@ -151,8 +153,11 @@ def embedded(
     try:
         missing = [(key, work) for key, work in items.items() if key not in finished]
         if missing:
-            handler = base.KeyedModelHandler(BlockModelHandler(blocks, copied, folder, precision))
-            inference = base.RunInference(handler)
+            handler = BlockModelHandler(blocks, copied, folder, precision)
+            if sharded.is_dask(pipeline_args):
+                inference = beam.ParDo(_InferOneByOne(handler))
+            else:
+                inference = base.RunInference(base.KeyedModelHandler(handler))
             sharded.write_shards("embedding blocks", missing, inference, folder, pipeline_args, check=check)
         yield _merge(sharded.shards_in(folder), len(store))
     except UserError:
@@ -246,6 +251,25 @@ class BlockModelHandler(base.ModelHandler):
     def get_metrics_namespace(self):
         """Of RunInference's counters and latencies."""
         return "embed_blocks"
+
+
+class _InferOneByOne(beam.DoFn):
+    """RunInference without its batching, whose last batch comes when a bundle ends: Beam 2.77's Dask runner drops that.
+
+    See apply_dofn_to_bundle in apache_beam/runners/dask/transform_evaluator.py. Nothing is lost by it: an element is as
+    much as a batch already.
+    """
+
+    def __init__(self, handler):
+        self._handler, self._shared, self._model = handler, shared.Shared(), None
+
+    def setup(self):
+        self._model = self._shared.acquire(self._handler.load_model)  # one a process, whatever its threads
+
+    def process(self, pair):
+        key, work = pair
+        (prediction,) = self._handler.run_inference([work], self._model)
+        yield key, prediction
 
 
 class _Model:

@@ -99,6 +99,11 @@ def raise_if_stopped(folder):
         raise StoppedError
 
 
+def is_dask(pipeline_args):
+    """Whether these options of Beam ask for its Dask runner."""
+    return any("DaskRunner" in arg for arg in pipeline_args)
+
+
 def key_of(*numbers):
     """A key that sorts as the numbers do."""
     return "-".join(f"{number:08d}" for number in numbers)
@@ -168,7 +173,7 @@ def _options(args, count):
     if not any(arg.startswith("--default_sdk_harness_log_level") for arg in args):
         args.append("--default_sdk_harness_log_level=ERROR")
     partitions = [arg for arg in args if arg.startswith(("--dask_npartitions", "--dask_partition_size"))]
-    if any("DaskRunner" in arg for arg in args) and not partitions:
+    if is_dask(args) and not partitions:
         # Dask's own choice is 128 elements a partition, and a partition is what one worker does.
         args.append(f"--dask_npartitions={max(count, 1)}")
     return PipelineOptions(args)

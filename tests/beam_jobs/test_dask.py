@@ -30,10 +30,9 @@ def embed(run, workers, output):
 
 @pytest.mark.dask
 @pytest.mark.slow
-def test_one_worker_and_several_give_the_same(small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(embed_blocks, "MAX_SHARDS", 8)
+def test_one_worker_and_several_give_the_same(small_run, tmp_path):
     run = shutil.copytree(small_run, tmp_path / "run")
-    one, several = (embed(run, workers, tmp_path / "index" / f"step_{workers}") for workers in (1, 3))
+    one, several = (embed(run, workers, tmp_path / "index" / f"step_{workers}") for workers in (1, 2))
     np.testing.assert_allclose(several, one, atol=1e-3)
     # What this process makes without any runner is what both should be.
     embed_blocks.run(
@@ -41,5 +40,5 @@ def test_one_worker_and_several_give_the_same(small_run, tmp_path, monkeypatch):
     )
     np.testing.assert_allclose(one, index.load_embeddings(tmp_path / "index" / "step_0"), atol=1e-3)
     queries = np.random.default_rng(0).normal(size=(20, one.shape[1])).astype(np.float32)
-    rows = [index.load(str(tmp_path / "index" / f"step_{step}")).search(queries, 5)[0] for step in (1, 3)]
+    rows = [index.load(str(tmp_path / "index" / f"step_{step}")).search(queries, 5)[0] for step in (1, 2)]
     np.testing.assert_array_equal(*rows)
