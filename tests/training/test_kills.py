@@ -29,6 +29,15 @@ TRAINER = ("realm_tf.pretrain", "--refresh=never")  # the refresher is not its o
 REFRESHER = ("realm_tf.refresh", "--poll_seconds=0.25")
 
 
+@pytest.fixture
+def started():
+    """A list of all `Restarted`; whatever of them still runs after the test, because that failed, is killed."""
+    found = []
+    yield found
+    for one in found:
+        one.kill_anyway()
+
+
 class Restarted:
     """A command in the run that is killed and started again. writes: where it writes aside."""
 
@@ -45,6 +54,9 @@ class Restarted:
 
     def kill(self):
         assert self._process.is_alive(), self.words()  # nothing but a kill ends it
+        self.kill_anyway()
+
+    def kill_anyway(self):
         self._process.kill()
         self._process.join()
 
@@ -100,11 +112,13 @@ def set_steps(run, steps):
     artifacts.write_json(run / "config.json", config)
 
 
-def kill_and_restart(run, count, seed, blocks):
+def kill_and_restart(run, count, seed, blocks, started):
     """(trainer, refresher) after so many kills."""
     rng, began = random.Random(seed), time.monotonic()
     trainer = Restarted(run, TRAINER, ["embedder", "pretrain/checkpoints"])
+    started.append(trainer)
     refresher = Restarted(run, REFRESHER, ["index"])
+    started.append(refresher)
     trainer.wait(lambda: last_step(run))
     start_seconds = time.monotonic() - began  # kills come while it starts, and for as long after that
     for number in range(count):
@@ -122,10 +136,10 @@ def kill_and_restart(run, count, seed, blocks):
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(100, marks=pytest.mark.slow)])
-def test_random_kills(tmp_path, count):
+def test_random_kills(tmp_path, started, count):
     seed, run = int(os.environ.get("REALM_KILLS_SEED", 0)), tmp_path / "run"
     context = make_run(run)
-    trainer, refresher = kill_and_restart(run, count, seed, len(context.blocks))
+    trainer, refresher = kill_and_restart(run, count, seed, len(context.blocks), started)
 
     # The last start of the trainer is one that comes to its end, and the refresher's follows it.
     trainer.kill()
