@@ -46,6 +46,8 @@ EXTRAS = {
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]
 # Outside "all" and the lock: an alternative to the project's own tagger that brings packages of its own.
 EXTRAS["spacy"] = ["spacy>=3.8,<4"]
+# Outside them too: Beam's runner for a cluster of Dask, tested with dask and distributed 2026.8.0.
+EXTRAS["dask"] = ["apache-beam[dask]==2.77.*"]
 
 setup(
     name="realm-tf",

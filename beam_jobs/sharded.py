@@ -6,12 +6,11 @@ runner's memory nor its pickling bounds the corpus; a distributed runner needs t
 
 import contextlib
 import glob
-import json
 import logging
 import os
 import threading
-import uuid
 
+from realm_tf import artifacts
 from realm_tf.data import flat_files
 from realm_tf.errors import UserError
 from realm_tf.progress import Progress
@@ -26,9 +25,15 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle  # 
 logging.disable(logging.NOTSET)
 
 _ERROR = "user_error.json"
+_STOP = "stop.json"
+_DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"  # Beam 2.77 knows it by its full name only
 
 
-def write_shards(title, items, make_shard, folder, pipeline_args=(), expand=None):
+class StoppedError(Exception):
+    """On a worker: the caller wants no more shards."""
+
+
+def write_shards(title, items, make_shard, folder, pipeline_args=(), expand=None, check=lambda: None):
     """Runs a pipeline that turns every item into a shard.
 
     Args:
@@ -37,17 +42,47 @@ def write_shards(title, items, make_shard, folder, pipeline_args=(), expand=None
         are strings, is the order of the shards.
       make_shard: picklable callable, work -> (arrays, counters), called on the workers; see `flat_files.write_shard`.
         Or a `beam.PTransform` from (key, work) to (key, (arrays, counters)) whose code is under `reporting(folder)`.
-      folder: an existing directory for the shards.
+      folder: an existing directory for the shards; those that are in it already stay.
       pipeline_args: options of Beam; without --runner the pipeline runs in this process, or in several with
         --direct_num_workers=N --direct_running_mode=multi_processing.
       expand: optional picklable callable, item -> iterable of (key, work).
+      check: called every second here; if it raises, workers that ask `raise_if_stopped` stop, and its error is raised.
 
     Returns: paths of the shards, in order.
     Raises: `UserError` if a worker raised one, with its message, or if `pipeline_args` are no options.
     """
-    options = _options(list(pipeline_args))
+    options = _options(list(pipeline_args), len(items))
     local = options.view_as(StandardOptions).runner in (None, "DirectRunner")
     pipeline = beam.Pipeline(runner=_local_runner(options) if local else None, options=options)
+    add_transforms(pipeline, title, items, make_shard, folder, expand)
+    for name in (_ERROR, _STOP):  # of a call before this one
+        if artifacts.file_system().exists(os.path.join(folder, name)):
+            artifacts.file_system().remove(os.path.join(folder, name))
+    watch = _Watch(title, folder, None if expand else len(shards_in(folder)) + len(items), check)
+    try:
+        with _quiet_beam(local), watch:
+            result = pipeline.run()
+            result.wait_until_finish()
+            _close(result)
+    except Exception:
+        if watch.error:
+            raise watch.error from None
+        # Runners wrap what a worker raises in types and traces of their own; the file holds the message itself.
+        path = os.path.join(folder, _ERROR)
+        if not artifacts.file_system().exists(path):
+            raise
+        raise UserError(artifacts.read_json(path)) from None
+    return shards_in(folder)
+
+
+def shards_in(folder):
+    """Paths of the finished shards, in order."""
+    pattern = os.path.join(glob.escape(folder), "*.npz")
+    return sorted(artifacts.file_system().glob(pattern) if artifacts.is_remote(folder) else glob.glob(pattern))
+
+
+def add_transforms(pipeline, title, items, make_shard, folder, expand=None):
+    """Adds the transforms of `write_shards` to a pipeline."""
     pairs = pipeline | "Items" >> beam.Create(items)
     if expand:
         pairs = pairs | "Expand" >> beam.ParDo(_Expand(expand, folder))
@@ -55,17 +90,18 @@ def write_shards(title, items, make_shard, folder, pipeline_args=(), expand=None
         make_shard = beam.ParDo(_MakeShard(make_shard, folder))
     made = pairs | "Spread" >> beam.Reshuffle() | "MakeShards" >> make_shard
     _ = made | "WriteShards" >> beam.ParDo(_WriteShard(title, folder))
-    try:
-        with _quiet_beam(local), _watch(title, folder, None if expand else len(items)):
-            pipeline.run().wait_until_finish()
-    except Exception:
-        # Runners wrap what a worker raises in types and traces of their own; the file holds the message itself.
-        path = os.path.join(folder, _ERROR)
-        if not os.path.exists(path):
-            raise
-        with open(path, encoding="utf-8") as file:
-            raise UserError(json.load(file)) from None
-    return sorted(glob.glob(os.path.join(glob.escape(folder), "*.npz")))
+
+
+def raise_if_stopped(folder):
+    """On a worker: raises `StoppedError` once the caller wants no more shards."""
+    path = os.path.join(folder, _STOP)
+    if artifacts.file_system().exists(path) if artifacts.is_remote(path) else os.path.exists(path):
+        raise StoppedError
+
+
+def is_dask(pipeline_args):
+    """Whether these options of Beam ask for its Dask runner."""
+    return any("DaskRunner" in arg for arg in pipeline_args)
 
 
 def key_of(*numbers):
@@ -111,10 +147,7 @@ def reporting(folder):
     try:
         yield
     except UserError as error:
-        aside = os.path.join(folder, f"{uuid.uuid4().hex}.tmp")
-        with open(aside, "w", encoding="utf-8") as file:
-            json.dump(str(error), file)
-        os.replace(aside, os.path.join(folder, _ERROR))
+        artifacts.write_json(os.path.join(folder, _ERROR), str(error))
         raise
 
 
@@ -125,11 +158,24 @@ def _local_runner(options):
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
 
 
-def _options(args):
+def _close(result):
+    """Ends what a runner keeps running after the pipeline: Dask's client, with the local workers that it started."""
+    client = getattr(result, "client", None)
+    if client is not None:
+        client.close()
+
+
+def _options(args, count):
+    """`PipelineOptions` of the arguments for a pipeline of so many items."""
+    args = [f"--runner={_DASK}" if arg == "--runner=DaskRunner" else arg for arg in args]
     if args and not args[0].startswith("--"):
         raise UserError(f"unexpected argument {args[0]!r}: options of Beam follow -- and begin with --")
     if not any(arg.startswith("--default_sdk_harness_log_level") for arg in args):
         args.append("--default_sdk_harness_log_level=ERROR")
+    partitions = [arg for arg in args if arg.startswith(("--dask_npartitions", "--dask_partition_size"))]
+    if is_dask(args) and not partitions:
+        # Dask's own choice is 128 elements a partition, and a partition is what one worker does.
+        args.append(f"--dask_npartitions={max(count, 1)}")
     return PipelineOptions(args)
 
 
@@ -153,25 +199,37 @@ def _not_of_beam(record):
     return f"{os.sep}apache_beam{os.sep}" not in record.pathname
 
 
-@contextlib.contextmanager
-def _watch(title, folder, total):
-    """Shows progress by counting the shards in the folder."""
-    stop = threading.Event()
-    with Progress(title, total, unit="shard") as bar:
+class _Watch:
+    """A context that shows progress by counting the shards in the folder, and stops the workers when `check` raises.
 
-        def count():
-            found = len(glob.glob(os.path.join(glob.escape(folder), "*.npz")))
-            bar.update(found - bar.done)
+    error: what `check` raised; None if it did not.
+    """
 
-        def poll():
-            while not stop.wait(1.0):
-                count()
+    def __init__(self, title, folder, total, check):
+        self._folder, self._check, self.error = folder, check, None
+        self._bar = Progress(title, total, unit="shard", start=len(shards_in(folder)))
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
-        thread = threading.Thread(target=poll, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-            count()
+    def __enter__(self):
+        self._bar.__enter__()
+        self._thread.start()
+
+    def __exit__(self, *exception):
+        self._end.set()
+        self._thread.join()
+        self._count()
+        self._bar.__exit__(*exception)
+
+    def _count(self):
+        self._bar.update(len(shards_in(self._folder)) - self._bar.done)
+
+    def _poll(self):
+        while not self._end.wait(1.0):
+            self._count()
+            if not self.error:
+                try:
+                    self._check()
+                except Exception as error:
+                    self.error = error
+                    artifacts.write_json(os.path.join(self._folder, _STOP), "")

@@ -10,42 +10,62 @@ import datetime
 import json
 import os
 import re
+import tempfile
 import time
 import uuid
 
 from realm_tf.errors import UserError
 
 MANIFEST = "manifest.json"
+SHARDS = ".shards-"  # how the folders begin that keep the finished shards of a job for its next call
 _STEP = re.compile(r"^(?:step_)?(\d+)$")
+_ASIDE = (".tmp-", ".old-")
 
 
-def _gfile():
+def file_system():
+    """`tf.io.gfile`, imported late."""
     import tensorflow as tf  # only when files are touched: `--help` stays quick
 
     return tf.io.gfile
 
 
+def is_remote(path):
+    """True for paths such as gs://bucket/run, which only `tf.io.gfile` reads: they can be neither mapped nor locked."""
+    return "://" in str(path)
+
+
 @contextlib.contextmanager
 def publish(path, **manifest):
-    """Yields a temporary directory to write into; on success adds the manifest and renames it to `path`.
+    """Yields a temporary directory to write into; on success adds the manifest and makes it appear as `path`.
 
     Args:
       path: the directory to appear. An existing one is replaced (moved away first, deleted last).
       **manifest: JSON values. The yielded object is the temporary path; to add what is known only after writing, set
         keys of the dictionary that is yielded beside it: `with publish(p, step=1) as (tmp, manifest): ...`.
 
-    If the body raises, nothing appears and the temporary directory is removed.
+    The temporary directory is always a local one, so that what is written may be memory-mapped. It is renamed into
+    place; for a remote path, where renaming a directory moves its files one after the other, it is copied, the manifest
+    last: before it is there nobody takes the directory for a version. If the body raises, nothing appears and the
+    temporary directory is removed.
     """
-    gfile = _gfile()
+    gfile = file_system()
     path = str(path).rstrip("/")
     gfile.makedirs(os.path.dirname(path) or ".")
-    tmp = os.path.join(os.path.dirname(path), f".tmp-{os.path.basename(path)}-{uuid.uuid4().hex[:8]}")
-    gfile.makedirs(tmp)
+    if is_remote(path):
+        tmp = tempfile.mkdtemp(prefix=f"tmp-{os.path.basename(path)}-")
+    else:
+        tmp = os.path.join(os.path.dirname(path), f".tmp-{os.path.basename(path)}-{uuid.uuid4().hex[:8]}")
+        gfile.makedirs(tmp)
     try:
         yield tmp, manifest
         manifest = {**manifest, "created": now()}
         write_json(os.path.join(tmp, MANIFEST), manifest)
-        if gfile.exists(path):
+        if is_remote(path):
+            if gfile.exists(path):
+                remove(path)
+            copy_files(tmp, path)
+            gfile.rmtree(tmp)
+        elif gfile.exists(path):
             old = tmp.replace(".tmp-", ".old-")
             gfile.rename(path, old)
             gfile.rename(tmp, path)
@@ -58,6 +78,30 @@ def publish(path, **manifest):
         raise
 
 
+def copy_files(source, target):
+    """Copies the files of an artifact, local or remote, to another directory, its manifest last."""
+    gfile = file_system()
+    source, target = str(source).rstrip("/"), str(target).rstrip("/")
+    files = [os.path.join(folder, name) for folder, _, names in gfile.walk(source) for name in names]
+    manifest_file = os.path.join(source, MANIFEST)
+    for file in sorted(files, key=lambda file: (file == manifest_file, file)):
+        to = target + file[len(source) :]
+        gfile.makedirs(os.path.dirname(to))
+        gfile.copy(file, to, overwrite=True)
+
+
+@contextlib.contextmanager
+def local_copy(path):
+    """The path itself, or for a remote one a local copy that lasts as long as the context: for what maps its files."""
+    if not is_remote(path):
+        yield str(path)
+        return
+    manifest(path)  # a path that holds nothing is told as such
+    with tempfile.TemporaryDirectory(prefix="realm_tf-") as folder:
+        copy_files(path, folder)
+        yield folder
+
+
 def now():
     """The time as ISO 8601 in UTC, for manifests."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -65,74 +109,124 @@ def now():
 
 def is_complete(path):
     """True if `path` is a published artifact."""
-    return _gfile().exists(os.path.join(str(path), MANIFEST))
+    return file_system().exists(os.path.join(str(path), MANIFEST))
 
 
 def manifest(path):
     """The manifest of an artifact. Raises `UserError` if `path` is none or its manifest is broken."""
     file = os.path.join(str(path), MANIFEST)
-    if not _gfile().exists(file):
+    if not file_system().exists(file):
         raise UserError(f"{path} is not a finished artifact (no {MANIFEST}): run the stage that makes it first")
     return read_json(file)
 
 
 def versions(parent):
     """Sorted [(step, path)] of the complete versions `step_N` (or plain numeric N) under `parent`."""
-    gfile = _gfile()
-    if not gfile.isdir(str(parent)):
-        return []
-    found = []
-    for name in gfile.listdir(str(parent)):
-        match = _STEP.match(name.rstrip("/"))
-        path = os.path.join(str(parent), name.rstrip("/"))
-        if match and is_complete(path):
-            found.append((int(match.group(1)), path))
-    return sorted(found)
+    return [(step, path) for step, path in _directories(parent) if is_complete(path)]
 
 
 def newest(parent):
     """(step, path) of the newest complete version under `parent`; None if there is none."""
-    found = versions(parent)
-    return found[-1] if found else None
+    # From the newest on: on remote paths each look at a manifest is a request.
+    return next(((step, path) for step, path in reversed(_directories(parent)) if is_complete(path)), None)
 
 
-def wait_newer(parent, than, stop, poll_seconds=0.5):
-    """Sleeps until a version newer than step `than` is complete and returns it; None once `stop()` is true."""
-    while True:
+def _directories(parent):
+    """Sorted [(step, path)] of what bears the name of a version, complete or not."""
+    gfile = file_system()
+    if not gfile.isdir(str(parent)):
+        return []
+    names = (name.rstrip("/") for name in gfile.listdir(str(parent)))
+    return sorted((int(m.group(1)), os.path.join(str(parent), m.group(0))) for m in map(_STEP.match, names) if m)
+
+
+def wait_newer(parent, than, stop, longest=None):
+    """Sleeps until a version newer than step `than` is complete and returns it; None once `stop()` is true.
+
+    longest: see `wait_for`.
+    """
+
+    def newer():
         found = newest(parent)
-        if found and found[0] > than:
-            return found
-        if stop():
-            return None
-        time.sleep(poll_seconds)
+        return found if found and found[0] > than else None
+
+    return wait_for(newer, stop, polls(parent, longest))
 
 
-def prune(parent, keep, keep_first=False):
-    """Deletes all but the newest `keep` versions, and leftovers that a killed writer left aside over an hour ago.
+def wait_for(find, stop, pauses):
+    """Sleeps through the `pauses` (see `polls`) until `find()` gives something, and returns that; None on `stop()`."""
+    while True:
+        found = find()
+        if found or stop():
+            return found or None
+        time.sleep(next(pauses))
+
+
+def polls(path, longest=None):
+    """Endless pauses in seconds for one who waits for something at `path`: from a short one up to the longest.
+
+    longest: seconds; None for 1 on local disk, which costs nothing, and 10 on a remote path, where a look is a request.
+    """
+    longest = longest or (10.0 if is_remote(path) else 1.0)
+    pause = min(0.25, longest)
+    while True:
+        yield pause
+        pause = min(1.5 * pause, longest)
+
+
+def prune(parent, keep, keep_first=False, alone=False):
+    """Deletes all but the newest `keep` versions, and what killed writers left aside: see `tidy`.
 
     `keep_first` keeps step 0 too: what there was before REALM pre-training, which later stages compare with.
     """
-    gfile = _gfile()
     for step, path in versions(parent)[:-keep]:
         if step or not keep_first:
             remove(path)
-    for name in gfile.listdir(str(parent)) if gfile.isdir(str(parent)) else ():
-        path = os.path.join(str(parent), name.rstrip("/"))
-        if name.startswith((".tmp-", ".old-")) and time.time() - gfile.stat(path).mtime_nsec / 1e9 > 3600:
+    tidy(parent, alone)
+
+
+def tidy(parent, alone=False, shards=True, only=""):
+    """Deletes what killed writers left beside the versions under `parent`.
+
+    Args:
+      alone: the caller knows that nobody else writes there (by a `Lease`, or because the directory is its own):
+        leftovers go at once, half-deleted versions among them. Otherwise they go when they are over an hour old.
+      shards: also the shards that an unfinished job keeps, if `alone`.
+      only: leftovers of the artifact of that name alone, in a directory where others write too.
+    """
+    gfile = file_system()
+    if not gfile.isdir(str(parent)):
+        return
+    for name in gfile.listdir(str(parent)):
+        name = name.rstrip("/")
+        path = os.path.join(str(parent), name)
+        if only:
+            if name.startswith(tuple(f"{begin}{only}-" for begin in _ASIDE)):
+                gfile.rmtree(path)
+        elif name.startswith(_ASIDE):
+            if alone or time.time() - gfile.stat(path).mtime_nsec / 1e9 > 3600:
+                gfile.rmtree(path)
+        elif alone and (name.startswith(SHARDS) and shards or _STEP.match(name) and not is_complete(path)):
             gfile.rmtree(path)
+        elif alone and name.endswith(".tmp"):
+            gfile.remove(path)  # of `write_json`
 
 
 def remove(path):
     """Deletes an artifact, its manifest first: a reader never takes a half-deleted directory for a version."""
-    gfile = _gfile()
-    gfile.remove(os.path.join(str(path), MANIFEST))
-    gfile.rmtree(str(path))
+    import tensorflow as tf
+
+    # A trainer that resumes and a refresher that prunes may come upon the same version.
+    with contextlib.suppress(tf.errors.NotFoundError):
+        if is_complete(path):
+            tf.io.gfile.remove(os.path.join(str(path), MANIFEST))
+        tf.io.gfile.rmtree(str(path))
 
 
 def read_json(path):
     """The JSON value in a file. Raises `UserError` that names the file if it cannot be read or parsed."""
     try:
-        with _gfile().GFile(str(path), "r") as file:
+        with file_system().GFile(str(path), "r") as file:
             return json.load(file)
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): delete its directory and run the stage again") from error
@@ -142,7 +236,7 @@ def read_json(path):
 
 def write_json(path, value):
     """Writes JSON aside and renames it into place."""
-    gfile = _gfile()
+    gfile = file_system()
     path = str(path)
     gfile.makedirs(os.path.dirname(path) or ".")
     tmp = f"{path}.{uuid.uuid4().hex[:8]}.tmp"

@@ -191,6 +191,10 @@ class PretrainConfig:
     select: str = "last"
     # Every so many published embedders the index is refreshed: 1, or more for a stale index (REALM table 2 has 30).
     refresh_every: int = 1
+    # Steps that the index may be behind the batch it serves before a warning is given; 0: four refreshes' worth.
+    warn_lag_steps: int = 0
+    # Steps of lag at which training stops, its state kept, until somebody sees to the refresher; 0: never.
+    stop_lag_steps: int = 0
     # Learning rates of the retriever's and of the reader's own parameters: factors on the schedule, 0 freezes.
     retriever_rate: float = 1.0
     reader_rate: float = 1.0
@@ -301,6 +305,13 @@ def _check(config, path):
     if not 0 <= config.pretrain.exclude_overlap <= 1:
         raise UserError(
             f"{path}: pretrain.exclude_overlap is {config.pretrain.exclude_overlap}: give a share between 0 and 1"
+        )
+    pretrain = config.pretrain
+    refresh_steps = pretrain.publish_steps * pretrain.refresh_every
+    if pretrain.stop_lag_steps and pretrain.stop_lag_steps <= refresh_steps + pretrain.retriever_hold_steps:
+        raise UserError(
+            f"{path}: pretrain.stop_lag_steps is {pretrain.stop_lag_steps}, and embedders are published for the index "
+            f"every {refresh_steps} steps (first after {pretrain.retriever_hold_steps}): give more, or 0 for no limit"
         )
     for whole, part in (("joint", "query"), ("reader", "question")):
         lengths = getattr(config.lengths, whole), getattr(config.lengths, part)

@@ -1,13 +1,13 @@
 """The index refresher: follows the newest published embedder with a new index, until training is done.
 
   python -m realm_tf.refresh --workdir=runs/mine
+  python -m realm_tf.refresh --workdir=runs/mine --by=beam -- --direct_num_workers=2 \\
+      --direct_running_mode=multi_processing
 
-Waits for WORKDIR/embedder/step_N newer than the newest index, skips embedders overtaken meanwhile, embeds all blocks,
+Waits for a WORKDIR/embedder/step_N that has no index yet, skips embedders overtaken meanwhile, embeds all blocks,
 publishes WORKDIR/index/step_N. Ends when WORKDIR/embedder/done.json says that training is over; an index that is not
-the last by then is given up, for nobody will search it.
+the last by then is given up, for nobody will search it. Options of Beam's runners follow `--`. See docs/refresh.md.
 """
-
-import os
 
 from absl import flags as absl_flags
 
@@ -18,39 +18,29 @@ ONCE = absl_flags.DEFINE_bool("once", False, "Refresh once from the newest embed
 PARENT = absl_flags.DEFINE_integer(
     "parent", 0, "Process id of the trainer that started this: end when it ends, also if it was killed. 0: go on alone."
 )
+WAIT = absl_flags.DEFINE_bool(
+    "wait", False, "Where another refresher is at work: wait and take its place, instead of saying so and ending."
+)
+BY = absl_flags.DEFINE_enum(
+    "by", "process", ["process", "beam"], "What embeds: this process, or the Beam job beam_jobs.embed_blocks."
+)
+POLL_SECONDS = absl_flags.DEFINE_float(
+    "poll_seconds", None, "Longest pause between looks for an embedder. Default: 1 on local disk, 10 elsewhere.", 0.01
+)
 
 
-def main(_):
-    from realm_tf import artifacts
-    from realm_tf.progress import say
-    from realm_tf.training.pretrain import DONE
-    from realm_tf.training.refresher import OvertakenError, Refresher, paths
+def main(argv):
+    from realm_tf.errors import UserError
+    from realm_tf.training.refresh_loop import RefreshLoop
+    from realm_tf.training.refresher import Refresher
     from realm_tf.training.run_context import RunContext
 
+    if argv[1:] and BY.value != "beam":
+        raise UserError("options after -- are those of Beam: give --by=beam as well")
     context = RunContext(WORKDIR.value)
-    _, embedder_dir, index_dir = paths(context.workdir)
-    refresher = Refresher(context.workdir, context.config.index.kind, context.config.index.keep)
-    done = os.path.join(embedder_dir, DONE)
-    newest_index = artifacts.newest(index_dir)
-    step = newest_index[0] if newest_index else -1
-
-    def is_orphan():
-        # An orphan takes another parent: training was killed, and the run that resumes it starts its own refresher.
-        return PARENT.value and os.getppid() != PARENT.value
-
-    def stop():
-        return ONCE.value or is_orphan() or os.path.exists(done)
-
-    def check():
-        if is_orphan() or (os.path.exists(done) and artifacts.newest(embedder_dir)[0] > step):
-            raise OvertakenError
-
-    while found := artifacts.wait_newer(embedder_dir, step, stop):
-        step, embedder = found
-        try:
-            refresher.refresh_once(step, embedder, check)
-        except OvertakenError:
-            say(f"the index of step {step} is given up: training has ended")
+    index = context.config.index
+    refresher = Refresher(context.workdir, index.kind, index.keep, BY.value, argv[1:])
+    RefreshLoop(refresher, ONCE.value, PARENT.value, POLL_SECONDS.value).run(WAIT.value)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import string
 
 import numpy as np
@@ -60,6 +61,30 @@ def corpus(tmp_path_factory, vocabulary_path):
     split_blocks.run(str(folder / "documents.jsonl"), blocks, vocabulary_path, max_block_length=48)
     mark_salient_spans.run(blocks, queries, max_span_pieces=6)
     return Corpus(folder, BlockStore(blocks), SalientSpanStore(queries), Tokenizer(vocabulary_path))
+
+
+def small_config(vocabulary_path):
+    """configs/tiny.py with a smaller encoder still, of that vocabulary."""
+    from configs import tiny
+
+    config = tiny.get_config()
+    sizes = {"vocabulary": vocabulary_path, "hidden_dim": 16, "intermediate_dim": 16, "projection_dim": 8}
+    return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, **sizes))
+
+
+@pytest.fixture(scope="session")
+def small_run(corpus, vocabulary_path, tmp_path_factory):
+    """A run with the blocks of `corpus` and embedder/step_7, of random weights. Copy it before changing anything."""
+    from realm_tf import artifacts, config
+    from realm_tf.models import build
+
+    folder, settings = tmp_path_factory.mktemp("small"), small_config(vocabulary_path)
+    shutil.copytree(corpus.blocks.path, folder / "blocks")
+    artifacts.write_json(folder / "config.json", config.to_dict(settings))
+    build.seed_everything(1)
+    retriever = build.build_retriever(settings.encoder, corpus.tokenizer.vocabulary_size)
+    build.publish_retriever(str(folder / "embedder" / "step_7"), retriever, settings, corpus.tokenizer, step=7)
+    return folder
 
 
 @pytest.fixture(scope="session")

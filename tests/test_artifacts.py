@@ -95,3 +95,62 @@ def test_a_killed_writer_leaves_only_whole_versions(tmp_path):
     assert len(found) >= 3
     for _, path in found:
         assert len([name for name in os.listdir(path) if name.startswith("part_")]) == 20
+
+
+def test_leftovers_of_killed_writers_go(tmp_path):
+    """At once where the caller is alone, a half-deleted version too; after an hour otherwise."""
+    publish(tmp_path, 1)
+
+    def leave():
+        for name in (".tmp-step_2-a", ".old-step_1-b", ".shards-step_2-c", "step_3"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / "done.json.0a1b2c3d.tmp").touch()
+
+    leave()
+    artifacts.tidy(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 6
+    os.utime(tmp_path / ".tmp-step_2-a", (time.time() - 3700,) * 2)
+    artifacts.prune(tmp_path, 1)
+    assert len(list(tmp_path.iterdir())) == 5
+    artifacts.tidy(tmp_path, alone=True, shards=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".shards-step_2-c", "step_1"]
+    leave()
+    artifacts.prune(tmp_path, 1, alone=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_1"]
+
+
+def test_on_remote_paths_the_manifest_comes_last(tmp_path, monkeypatch):
+    """Renaming a directory of a bucket moves file by file: a version is there when its manifest is."""
+    parent, gfile, seen = f"ram://{tmp_path.name}", artifacts.file_system(), []
+    for note in ("first", "second"):
+        with artifacts.publish(f"{parent}/step_1", note=note) as (tmp, _):
+            assert not artifacts.is_remote(tmp)  # so that files in it can be mapped
+            os.makedirs(os.path.join(tmp, "embedder"))
+            for name in ("zzz", "embedder/weights"):
+                with open(os.path.join(tmp, name), "w") as file:
+                    file.write(note)
+            copy = gfile.copy
+
+            def watched(*args, copy=copy, **options):
+                seen.append(artifacts.versions(parent))
+                copy(*args, **options)
+
+            monkeypatch.setattr(gfile, "copy", watched)
+        monkeypatch.undo()
+        assert seen == [[], [], []]  # before each of the three files was copied
+        seen.clear()
+        assert artifacts.newest(parent) == (1, f"{parent}/step_1")
+        assert artifacts.manifest(f"{parent}/step_1")["note"] == note
+    with artifacts.local_copy(f"{parent}/step_1") as path:
+        assert open(os.path.join(path, "embedder", "weights")).read() == "second"
+        assert artifacts.manifest(path)["note"] == "second"
+    assert not os.path.exists(path)
+    with artifacts.local_copy(tmp_path) as path:
+        assert path == str(tmp_path)
+
+
+def test_polls_grow_to_the_longest():
+    pauses = artifacts.polls("local", longest=0.5)
+    assert [next(pauses) for _ in range(4)] == [0.25, 0.375, 0.5, 0.5]
+    pauses = artifacts.polls("gs://bucket/run")
+    assert max(next(pauses) for _ in range(20)) == 10.0

@@ -4,12 +4,14 @@ A shard is an .npz of plain columns (one entry a row) and ragged ones (flat arra
 shards in order and never holds more than one of them. Joining makes such files from ranges of rows of others.
 """
 
+import io
 import json
 import os
 import uuid
 
 import numpy as np
 
+from realm_tf import artifacts
 from realm_tf.data import ragged
 
 _COUNTERS = "counters"
@@ -36,23 +38,39 @@ def encode_strings(strings):
 
 
 def write_shard(path, arrays, counters):
-    """Writes a shard aside and renames it into place, so that a repeated or killed worker leaves no half of one."""
+    """Writes a shard aside and renames it into place, so that a repeated or killed worker leaves no half of one.
+
+    On a remote path, where a file appears when it is closed, it is made in memory and written at once.
+    """
+    arrays = {**arrays, _COUNTERS: np.frombuffer(json.dumps(dict(counters)).encode(), np.uint8)}
+    if artifacts.is_remote(path):
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        with artifacts.file_system().GFile(path, "wb") as file:
+            file.write(buffer.getvalue())
+        return
     aside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     with open(aside, "wb") as file:
-        encoded = np.frombuffer(json.dumps(dict(counters)).encode(), np.uint8)
-        np.savez(file, **arrays, **{_COUNTERS: encoded})
+        np.savez(file, **arrays)
     os.replace(aside, path)
+
+
+def _load(path):
+    if not artifacts.is_remote(path):
+        return np.load(path)
+    with artifacts.file_system().GFile(path, "rb") as file:
+        return np.load(io.BytesIO(file.read()))
 
 
 def read_counters(path):
     """The counters of a shard as a dictionary."""
-    with np.load(path) as shard:
+    with _load(path) as shard:
         return json.loads(shard[_COUNTERS].tobytes())
 
 
 def read_column(path, name):
     """One array of a shard; the others are not read."""
-    with np.load(path) as shard:
+    with _load(path) as shard:
         return shard[name]
 
 

@@ -96,6 +96,7 @@ def fact_rows(summary):
             "Index lag in steps, largest (mean)",
             f"{count(get(refresh, 'max_lag_steps'))} ({count(get(refresh, 'mean_lag_steps'))})",
         ),
+        *_refresh_cost_rows(get(refresh, "cost") or {}),
         ("Documents, blocks", f"{count(get(summary, 'documents'))}, {count(get(summary, 'blocks'))}"),
     ]
 
@@ -106,6 +107,14 @@ def _surest_rows(summary):
         return []
     values = [percent(curve.get(share)) for share in (0.25, 0.5, 1.0)]
     return [("Right of the surest 25, 50, 100 %", ", ".join(values))]
+
+
+def _refresh_cost_rows(cost):
+    if not cost:
+        return []
+    slowdown = cost.get("slowdown")
+    trainer = "no training beside it" if slowdown is None else f"{percent(slowdown)} of the trainer's speed meanwhile"
+    return [("A refresh costs", f"{duration(cost['seconds'])}; {trainer}")]
 
 
 def time_rows(summary):

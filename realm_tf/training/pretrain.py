@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.data.realm_batch import realm_batch
+from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
@@ -19,13 +20,15 @@ from realm_tf.training import loop, zero_shot
 from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.reading_lessons import train_reader
-from realm_tf.training.refresher import Refresher, SearchableIndex
+from realm_tf.training.refresh_cost import StepTimes, refresh_cost
+from realm_tf.training.refresh_loop import DONE
+from realm_tf.training.refresher import Refresher, SearchableIndex, is_index_of
 
-DONE = "done.json"
 SWAPS = "swaps.jsonl"
 BEST = "best"
 UTILITY = "held_out_retrieval_utility"
 KEEP_EMBEDDERS = 3
+WARN_LAG = 4  # refreshes that the index may be behind: beyond that, a warning, where the configuration says no limit
 FALLEN = 0.9  # of the best reciprocal rank seen: below it, a warning
 SAME_DOCUMENT = 16  # further results searched for, where the blocks of the own document are dropped from them
 NEAR_DUPLICATES = 8  # and where near-duplicates are
@@ -53,11 +56,13 @@ class Pretraining:
         self.refresher = Refresher(context.workdir, self.config.index.kind, self.config.index.keep)
         self._drop_newer_than_checkpoint()
         if not artifacts.newest(self.index_dir):
-            self.refresher.refresh_once(0, os.path.join(self.embedder_dir, "step_0"))
-        self.index = SearchableIndex(artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"])
-        self._process, self._warned = None, False
-        # A run that resumes is measured against the best of the whole run.
+            self.refresher.refresh_in_place(0, os.path.join(self.embedder_dir, "step_0"))
         restored = artifacts.newest(context.path("pretrain", "checkpoints"))
+        self._refresh_if_too_old(restored[0] if restored else 0)
+        self.index = SearchableIndex(artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"])
+        self._process, self._warned, self._warned_of_lag, self._lag = None, False, False, 0
+        self._times = StepTimes()
+        # A run that resumes is measured against the best of the whole run.
         logged = read_metrics(context.path("pretrain")) if restored else []
         logged = [line for line in logged if line["step"] <= restored[0]]
         self._best_mrr = max((line["zero_shot_mrr"] for line in logged if "zero_shot_mrr" in line), default=0.0)
@@ -66,9 +71,14 @@ class Pretraining:
 
     def _drop_newer_than_checkpoint(self):
         """A run that resumes makes the steps after its checkpoint anew: what they published does not count."""
-        restored = artifacts.newest(self.context.path("pretrain", "checkpoints"))
+        checkpoints, best = self.context.path("pretrain", "checkpoints"), self.context.path("pretrain", BEST)
+        restored = artifacts.newest(checkpoints)
         step = restored[0] if restored else 0
-        for parent in (self.embedder_dir, self.index_dir, self.context.path("pretrain", BEST)):
+        # What it was writing when it was killed goes too; index/ is seen to by whoever holds its lease.
+        for parent in (self.embedder_dir, checkpoints, best):
+            artifacts.tidy(parent, alone=True)
+        artifacts.tidy(self.context.workdir, only="reader")
+        for parent in (self.embedder_dir, self.index_dir, best):
             for version, path in artifacts.versions(parent):
                 if version > step:
                     artifacts.remove(path)
@@ -76,6 +86,12 @@ class Pretraining:
         if os.path.exists(self._swaps_path):
             with open(self._swaps_path, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in kept)
+
+    def _refresh_if_too_old(self, step):
+        """A run that was stopped by `pretrain.stop_lag_steps` and goes on begins with a newer index."""
+        limit, embedder = self.config.pretrain.stop_lag_steps, artifacts.newest(self.embedder_dir)
+        if limit and step - artifacts.newest(self.index_dir)[0] > limit and embedder:
+            self.refresher.refresh_in_place(*embedder)
 
     def _say_counts(self):
         counts, settings = self.queries.counts, self.config.pretrain
@@ -90,8 +106,10 @@ class Pretraining:
         """Tensors of a step, and figures: of the index that served it, and how often it had nothing to fill a slot."""
         queries = self.queries.batch(step)
         figures = self._swap_if_newer(step, queries)
+        self._times.begin()
         chosen_BK, near = self._choose(queries)
-        figures["lag_steps"] = float(step - self.index.step)
+        self._watch_lag(step)
+        figures["lag_steps"] = float(self._lag)
         figures["lag_minutes"] = self.index.age_minutes()
         figures["empty_slots"] = float((chosen_BK == candidates.EMPTY).mean())
         if self.config.pretrain.exclude_overlap:
@@ -141,16 +159,38 @@ class Pretraining:
         empty without a swap.
         """
         self._warn_if_refresher_died()
-        found = artifacts.newest(self.index_dir)
-        if not found or found[0] <= self.index.step:
+        # One of a step that is still to come is of a training that was killed, and whose refresher was not yet told.
+        found = [version for version in artifacts.versions(self.index_dir) if self.index.step < version[0] <= step]
+        if not found:
             return {}
+        found = found[-1]
         line = {"step": step, "index_step": found[0], "lag_before": step - self.index.step}
         before_BK = self._choose(queries)[0]
         self.index.swap(found[1])
         line["changed_candidates"] = candidates.changed(before_BK, self._choose(queries)[0])
+        line |= self._times.at_swap(self.index.manifest)
         with open(self._swaps_path, "a") as file:
             file.write(json.dumps(line) + "\n")
         return {"changed_candidates": line["changed_candidates"]}
+
+    def _watch_lag(self, step):
+        """Warns once, until the lag is down again, when the index has fallen behind."""
+        settings, self._lag = self.config.pretrain, step - self.index.step
+        limit = settings.warn_lag_steps or (
+            WARN_LAG * settings.publish_steps * settings.refresh_every + settings.retriever_hold_steps
+        )
+        too_old = self.refresh != "never" and self._lag > limit
+        if too_old and not self._warned_of_lag:
+            say(
+                f"warning: the index is {self._lag} steps old at step {step}: the refresher does not keep up, or is "
+                "gone (see refresh.log). Give it a device or machine of its own, or publish less often "
+                "(pretrain.publish_steps)"
+            )
+        self._warned_of_lag = too_old
+
+    def _is_too_old(self):
+        limit = self.config.pretrain.stop_lag_steps
+        return bool(limit) and self._lag > limit
 
     def _warn_if_refresher_died(self):
         if self._process and self._process.poll() not in (None, 0) and not self._warned:
@@ -164,10 +204,10 @@ class Pretraining:
         """Now and then the embedder of now, for the refresher; inline refresh follows. The last is published after."""
         settings = self.config.pretrain
         due = step % (settings.publish_steps * settings.refresh_every) == 0 and step > settings.retriever_hold_steps
-        if due and step < settings.steps and not self.should_end():
+        if due and step < settings.steps and not self._has_no_patience():
             path = self._publish_embedder(step)
             if self.refresh == "inline":
-                self.refresher.refresh_once(step, path)
+                self.refresher.refresh_in_place(step, path)
 
     def _publish_embedder(self, step, **facts):
         path = os.path.join(self.embedder_dir, f"step_{step}")
@@ -177,6 +217,7 @@ class Pretraining:
 
     def evaluate(self, step):
         """Held-out utility and zero-shot recall, both with the index of now."""
+        self._times.end()  # the first hook of a step: what comes now is no part of it
         settings = self.config.pretrain
         if step % settings.eval_steps and step not in (1, settings.steps):
             return None
@@ -204,6 +245,10 @@ class Pretraining:
         artifacts.prune(best, 1)
 
     def should_end(self):
+        """Whether training ends before its last step: nothing gets better, or the index is too old."""
+        return self._has_no_patience() or self._is_too_old()
+
+    def _has_no_patience(self):
         """Whether the last `patience` evaluations have brought no better held-out utility."""
         patience = self.config.pretrain.patience
         if not patience or len(self._utilities) <= patience:
@@ -246,9 +291,17 @@ class Pretraining:
             hooks=(self.evaluate, self.publish),
             should_end=self.should_end,
         )
+        done = os.path.join(self.embedder_dir, DONE)
+        if os.path.exists(done):
+            os.remove(done)
         self._process = self._start_refresher() if self.refresh == "background" else None
         try:
             loop.train(task)
+            if self._is_too_old():
+                raise UserError(
+                    f"the index is {self._lag} steps old, more than pretrain.stop_lag_steps={settings.stop_lag_steps} "
+                    "allows: see to the refresher (its words are in refresh.log) and run the same command again"
+                )
             return self._publish_last()
         finally:
             artifacts.write_json(os.path.join(self.embedder_dir, DONE), {"finished": artifacts.now()})
@@ -275,9 +328,6 @@ class Pretraining:
         return {**parts, "span_reader": self.model.span_reader} if self.model.span_reader else parts
 
     def _start_refresher(self):
-        done = os.path.join(self.embedder_dir, DONE)
-        if os.path.exists(done):
-            os.remove(done)
         log = open(self.context.path("refresh.log"), "a")
         command = [
             sys.executable,
@@ -285,6 +335,7 @@ class Pretraining:
             "realm_tf.refresh",
             f"--workdir={self.context.workdir}",
             f"--parent={os.getpid()}",
+            "--wait",  # for the one of a trainer that was killed, which ends within a second
         ]
         say(f"refresher: {' '.join(command[1:])} (its words are in {log.name})")
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -297,17 +348,17 @@ def pretrain(context, refresh=None):
       context: `RunContext`.
       refresh: "background", "inline" or "never"; by default the configured one.
 
-    Returns: {"lines", "refreshes", "max_lag_steps", "mean_lag_steps"}.
+    Returns: {"lines", "refreshes", "max_lag_steps", "mean_lag_steps", "refresh_cost": see `refresh_cost`}.
     """
     if context.config.pretrain.candidates == "context":
         train_reader(context)
-        return {"lines": [], "refreshes": 0, "max_lag_steps": 0.0, "mean_lag_steps": 0.0}
+        return {"lines": [], "refreshes": 0, "max_lag_steps": 0.0, "mean_lag_steps": 0.0, "refresh_cost": {}}
     run = Pretraining(context, refresh or context.config.pretrain.refresh)
     final = run.run()
     lines = read_metrics(context.path("pretrain"))
     path = os.path.join(run.embedder_dir, f"step_{final}")
-    if not artifacts.is_complete(os.path.join(run.index_dir, f"step_{final}")):
-        run.refresher.refresh_once(final, path)
+    if not is_index_of(os.path.join(run.index_dir, f"step_{final}"), path):
+        run.refresher.refresh_in_place(final, path)
     _publish_reader(context, run.reader_parts())
     swaps = read_swaps(context)
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
@@ -317,11 +368,12 @@ def pretrain(context, refresh=None):
         "refreshes": len(swaps),
         "max_lag_steps": max([line["lag_before"] for line in swaps] + [last_lag]),
         "mean_lag_steps": float(np.mean(lags)) if lags else 0.0,
+        "refresh_cost": refresh_cost(swaps),
     }
 
 
 def read_swaps(context):
-    """The swaps that a run logged: [{"step", "index_step", "lag_before"}]; [] if there were none."""
+    """The swaps that a run logged: [{"step", "index_step", "lag_before", ...}]; [] if there were none."""
     path = context.path("pretrain", SWAPS)
     if not os.path.exists(path):
         return []

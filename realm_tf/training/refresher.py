@@ -4,8 +4,10 @@
 is the same function called in place.
 """
 
+import contextlib
 import datetime
 import os
+import tempfile
 import time
 
 import numpy as np
@@ -14,6 +16,7 @@ import tensorflow as tf
 from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.data.blocks import BlockStore
+from realm_tf.lease import Lease
 from realm_tf.models import build
 from realm_tf.retrieval import embedding, index
 
@@ -28,22 +31,73 @@ class OvertakenError(Exception):
 
 
 class Refresher:
-    """Keeps the corpus and one retriever loaded between refreshes."""
+    """Keeps the corpus and one retriever loaded between refreshes.
 
-    def __init__(self, workdir, kind, keep=2):
-        self._blocks_path, self._embedder_path, self._index_path = paths(workdir)
+    Args:
+      workdir: of the run; local, or any path that `tf.io.gfile` reads (then blocks and embedders are copied here).
+      kind: of the index.
+      keep: versions of the index that stay, besides the first.
+      by: "process", this one; or "beam", the job beam_jobs.embed_blocks.
+      pipeline_args: options of Beam.
+
+    Attributes:
+      embedder_dir, index_dir: what is followed, and what is written.
+      lease: `Lease` of the one that writes index/; whoever calls `refresh_once` in a run that has a refresher holds it.
+    """
+
+    def __init__(self, workdir, kind, keep=2, by="process", pipeline_args=()):
+        self._blocks_path, self.embedder_dir, self.index_dir = paths(workdir)
         self._kind, self._keep = kind, keep
-        self._blocks = BlockStore(self._blocks_path)
+        self._by, self._pipeline_args = by, tuple(pipeline_args)
+        self.lease = index_lease(workdir)
+        self._copies = contextlib.ExitStack()  # of remote blocks; they go with this object
+        self._blocks = BlockStore(self._copies.enter_context(artifacts.local_copy(self._blocks_path)))
         self._retriever = self._embed_fn = None
 
-    def refresh_once(self, step, embedder, check=lambda: None):
+    def refresh_in_place(self, step, embedder):
+        """`refresh_once` by one who is not the refresher: under the lease; not at all if its holder makes the same."""
+        path = os.path.join(self.index_dir, f"step_{step}")
+        with self.lease.held(wait=True, give_up=lambda: is_index_of(path, embedder)) as held:
+            if held:
+                self.refresh_once(step, embedder, self.lease.check, self.lease.confirm, alone=True)
+
+    def refresh_once(self, step, embedder, check=lambda: None, confirm=lambda: None, alone=False):
         """Embeds all blocks with the embedder at that path and publishes index/step_N. Returns its path.
 
-        check: called before each batch of blocks; if it raises, nothing is published.
+        Args:
+          step: int, of the version.
+          embedder: path of a published embedder.
+          check: called before each batch of blocks; if it raises, nothing is published.
+          confirm: the same, called once before the version appears.
+          alone: whether this process holds the lease: then leftovers of killed writers go at once.
+
+        Raises: `OvertakenError` if the embedder is no more; `UserError` as `publish_index`.
         """
         started = time.time()
+        path = os.path.join(self.index_dir, f"step_{step}")
+        with _own_copy(embedder) as copied, self._embedded(step, copied, path, check, alone) as embeddings:
+            publish_index(path, embeddings, self._kind, step, self._blocks, copied, started, confirm)
+        artifacts.prune(self.index_dir, self._keep, keep_first=True, alone=alone)
+        return path
+
+    @contextlib.contextmanager
+    def _embedded(self, step, embedder, path, check, alone):
+        """A context with the embeddings of all blocks, float32 [N, D]."""
+        artifacts.require_same(
+            "vocabulary", **{self._blocks_path: self._blocks.manifest, embedder: artifacts.manifest(embedder)}
+        )
+        if self._by == "beam":
+            from beam_jobs import embed_blocks
+
+            with embed_blocks.embedded(
+                self._blocks, self._blocks_path, embedder, path, self._pipeline_args, check=check, alone=alone
+            ) as embeddings:
+                yield embeddings
+        else:
+            yield self._embed(step, embedder, check)
+
+    def _embed(self, step, embedder, check):
         manifest = artifacts.manifest(embedder)
-        artifacts.require_same("vocabulary", **{self._blocks_path: self._blocks.manifest, str(embedder): manifest})
         if self._retriever is None:
             self._retriever = build.load_retriever(embedder)
             self._embed_fn = make_embed_fn(self._retriever)  # traced once, not once a refresh
@@ -51,7 +105,7 @@ class Refresher:
             build.load_retriever(embedder, self._retriever)
         encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
         tokenizer = build.load_tokenizer(encoder_config)
-        embeddings = embedding.embed_blocks(
+        return embedding.embed_blocks(
             self._embed_fn,
             self._blocks,
             tokenizer,
@@ -59,13 +113,38 @@ class Refresher:
             title=f"embedding blocks with step {step}",
             check=check,
         )
-        path = os.path.join(self._index_path, f"step_{step}")
-        publish_index(path, embeddings, self._kind, step, self._blocks, embedder, started)
-        artifacts.prune(self._index_path, self._keep, keep_first=True)
-        return path
 
 
-def publish_index(path, embeddings, kind, step, blocks, embedder, started):
+def index_lease(workdir, title="a refresher"):
+    """The `Lease` of the one process that writes index/ of a run. title: what that process is, for the others."""
+    return Lease(os.path.join(workdir, "index.lease"), title)
+
+
+def is_index_of(path, embedder):
+    """Whether the index version at `path` is there and was made by the embedder that is at that path now.
+
+    A step says less: training that was killed and resumed publishes some steps again, with other weights.
+    """
+    if not (artifacts.is_complete(path) and artifacts.is_complete(embedder)):
+        return False
+    return artifacts.manifest(path).get("embedder_created") == artifacts.manifest(embedder)["created"]
+
+
+@contextlib.contextmanager
+def _own_copy(embedder):
+    """A local copy of an embedder: the trainer may remove the original before the blocks are all embedded."""
+    with tempfile.TemporaryDirectory(prefix="realm_tf-embedder-") as folder:
+        try:
+            manifest = artifacts.manifest(embedder)
+            artifacts.copy_files(embedder, folder)
+        except tf.errors.NotFoundError:
+            raise OvertakenError from None
+        if artifacts.manifest(folder) != manifest:
+            raise OvertakenError
+        yield folder
+
+
+def publish_index(path, embeddings, kind, step, blocks, embedder, started, confirm=lambda: None):
     """Publishes an index version.
 
     Args:
@@ -76,6 +155,7 @@ def publish_index(path, embeddings, kind, step, blocks, embedder, started):
       blocks: `BlockStore`.
       embedder: path of the published embedder that made the embeddings.
       started: `time.time()` at which the work on this version began.
+      confirm: called when all is written, before the version appears; if it raises, nothing is published.
 
     Raises: `UserError` if an embedding is not finite; nothing is published then.
     """
@@ -89,6 +169,7 @@ def publish_index(path, embeddings, kind, step, blocks, embedder, started):
         corpus_fingerprint=blocks.manifest["corpus_fingerprint"],
         vocabulary=manifest["vocabulary"],
         embedder_created=manifest["created"],
+        began=round(started, 3),
     ) as (tmp, facts):
         index.build(embeddings, kind, tmp)
         # The index carries the embedder that made it: a search never mixes two steps.
@@ -96,6 +177,7 @@ def publish_index(path, embeddings, kind, step, blocks, embedder, started):
         for name in tf.io.gfile.listdir(embedder):
             tf.io.gfile.copy(os.path.join(embedder, name), os.path.join(tmp, "embedder", name))
         facts["seconds"] = round(time.time() - started, 2)
+        confirm()
 
 
 def make_embed_fn(retriever, function=None):

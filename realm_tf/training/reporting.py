@@ -58,6 +58,7 @@ def summarize(context):
             "count": pretraining.get("refreshes"),
             "max_lag_steps": pretraining.get("max_lag_steps"),
             "mean_lag_steps": pretraining.get("mean_lag_steps"),
+            "cost": pretraining.get("refresh_cost") or {},
         },
         **{system: _without_sets(splits) for system, splits in evaluated.items()},
         "sets": _sets(evaluated),

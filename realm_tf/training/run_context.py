@@ -36,7 +36,7 @@ class RunContext:
         self.corpus_dir = str(corpus_dir or workdir)
         self._config_path = os.path.join(self.workdir, CONFIG)
         if config is None:
-            if not os.path.exists(self._config_path):
+            if not artifacts.file_system().exists(self._config_path):
                 raise UserError(f"{self.workdir} holds no run yet (no {CONFIG}): give --config=configs/demo.py")
             try:
                 config = config_lib.from_dict(artifacts.read_json(self._config_path))

@@ -89,7 +89,7 @@ def _pretrain(context):
     from realm_tf.training.pretrain import pretrain
 
     result = pretrain(context)
-    return {name: result[name] for name in ("refreshes", "max_lag_steps", "mean_lag_steps")}
+    return {name: result[name] for name in ("refreshes", "max_lag_steps", "mean_lag_steps", "refresh_cost")}
 
 
 def _zero_shot(context):
@@ -154,7 +154,7 @@ STAGES = (
     Stage("queries", _queries, ("queries",)),
     Stage("questions", _questions, ("questions",)),
     Stage("warm_start", _warm_start, ("warm_start", "embedder")),
-    Stage("pretrain", _pretrain, ("pretrain", "reader", "index", "refresh.log", "knn")),
+    Stage("pretrain", _pretrain, ("pretrain", "reader", "index", "index.lease", "refresh.log", "knn")),
     Stage("zero_shot", _zero_shot, ()),
     Stage("finetune_realm", _finetune("realm"), ("finetune/realm", "finetune/closed_book")),
     Stage("finetune_orqa", _finetune("orqa"), ("finetune/orqa", "finetune/bm25")),

@@ -10,35 +10,22 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from beam_jobs import embed_blocks
-from configs import tiny
 from realm_tf import artifacts
-from realm_tf import config as config_lib
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
 from realm_tf.models import build
 from realm_tf.retrieval import index
 from realm_tf.text.tokenizer import Tokenizer
-from realm_tf.training.refresher import Refresher, SearchableIndex
+from realm_tf.training.refresher import OvertakenError, Refresher, SearchableIndex
+from tests.conftest import small_config
 
 STEP = 7
 
 
-def make_config(vocabulary_path):
-    config = tiny.get_config()
-    overrides = {"vocabulary": vocabulary_path, "hidden_dim": 16, "intermediate_dim": 16, "projection_dim": 8}
-    return config_lib.dataclasses.replace(config, encoder=config_lib.dataclasses.replace(config.encoder, **overrides))
-
-
 @pytest.fixture(scope="module")
-def workdir(corpus, vocabulary_path, tmp_path_factory):
+def workdir(small_run, tmp_path_factory):
     """A run with blocks and embedder/step_7, and index/step_7 made by the refresher."""
-    folder = tmp_path_factory.mktemp("run")
-    shutil.copytree(corpus.blocks.path, folder / "blocks")
-    config = make_config(vocabulary_path)
-    artifacts.write_json(folder / "config.json", config_lib.to_dict(config))
-    build.seed_everything(1)
-    retriever = build.build_retriever(config.encoder, corpus.tokenizer.vocabulary_size)
-    build.publish_retriever(str(folder / "embedder" / f"step_{STEP}"), retriever, config, corpus.tokenizer, step=STEP)
+    folder = shutil.copytree(small_run, tmp_path_factory.mktemp("run") / "run")
     Refresher(str(folder), "exact").refresh_once(STEP, str(folder / "embedder" / f"step_{STEP}"))
     return folder
 
@@ -56,7 +43,7 @@ def check_equal(actual, expected):
     assert files(actual) == files(expected)
     facts = [artifacts.manifest(path) for path in (actual, expected)]
     for manifest in facts:
-        assert manifest.pop("seconds") > 0 and manifest.pop("created")
+        assert manifest.pop("seconds") > 0 and manifest.pop("began") > 0 and manifest.pop("created")
     assert facts[0] == facts[1]
     np.testing.assert_allclose(index.load_embeddings(actual), index.load_embeddings(expected), atol=1e-5)
     for name in ("weights.safetensors", "manifest.json"):
@@ -106,6 +93,115 @@ def test_a_run_gives_its_own_places(workdir, corpus, tmp_path):
     assert [step for step, _ in artifacts.versions(run / "index")] == [5, STEP]
 
 
+@pytest.fixture
+def shards_made(monkeypatch):
+    """Several batches a shard and several shards; a list that gets the range of each shard that is made."""
+    monkeypatch.setattr("realm_tf.retrieval.embedding.length_batches.__defaults__", (500,))
+    monkeypatch.setattr(embed_blocks, "MAX_SHARDS", 4)
+    made, shard = [], embed_blocks._Model.shard
+
+    def watched(model, start, stop):
+        made.append(start)
+        return shard(model, start, stop)
+
+    monkeypatch.setattr(embed_blocks._Model, "shard", watched)
+    return made
+
+
+def test_a_call_that_crashed_goes_on(workdir, tmp_path, shards_made, monkeypatch):
+    """Of the shards it left, the whole ones are not made again; one cut short by a power failure is."""
+    output, model, made = tmp_path / "step_7", embed_blocks._Model, embed_blocks._Model.shard
+
+    def crash(self, start, stop):
+        if len(shards_made) == 3:
+            raise RuntimeError("out of memory")
+        return made(self, start, stop)
+
+    monkeypatch.setattr(model, "shard", crash)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        embed_blocks.run(**arguments(workdir, output), kind="exact")
+    (folder,) = tmp_path.glob(".shards-step_7-*")
+    kept = sorted(folder.glob("*.npz"))
+    assert len(kept) == 3
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    other = tmp_path / ".shards-step_7-0123456789abcdef"  # of another embedder
+    other.mkdir()
+    (tmp_path / ".shards-step_5-0123456789abcdef").mkdir()  # of another version, which may be at work
+    monkeypatch.setattr(model, "shard", made)
+    shards_made.clear()
+    embed_blocks.run(**arguments(workdir, output), kind="exact")
+    assert len(shards_made) == 4 - 2 and not other.exists()
+    check_equal(output, workdir / "index" / f"step_{STEP}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".shards-step_5-0123456789abcdef", "step_7"]
+
+
+def test_shards_of_other_weights_or_precision_are_not_taken(workdir, tmp_path, shards_made, monkeypatch):
+    output = tmp_path / "step_7"
+    # A call that is killed before it publishes: all four shards stay.
+    monkeypatch.setattr(embed_blocks, "_remove", lambda folder: None)
+    embed_blocks.run(**arguments(workdir, output), kind="exact")
+    embed_blocks.run(**arguments(workdir, output), kind="exact")
+    assert len(shards_made) == 4
+    embed_blocks.run(**arguments(workdir, output), kind="exact", precision="bfloat16")
+    assert len(shards_made) == 8
+    exact = index.load_embeddings(workdir / "index" / f"step_{STEP}")
+    error = np.abs(index.load_embeddings(output) - exact).max()
+    # 8 bits of mantissa through one layer and a LayerNorm of scale 1; float32 differs by less than 1e-5.
+    assert 1e-4 < error < 0.1
+
+    def change(weights):
+        weights[min(name for name in weights if "kernel" in name)] += 0.01
+
+    embed_blocks.run(**broken_copy(workdir, tmp_path, change), kind="exact")
+    assert len(shards_made) == 12
+
+
+def test_one_model_serves_the_threads_of_a_process(workdir, tmp_path, shards_made, monkeypatch):
+    loaded, load = [], embed_blocks._Model.__init__
+    monkeypatch.setattr(embed_blocks._Model, "__init__", lambda *args: (loaded.append(1), load(*args))[1])
+    options = ["--direct_num_workers=3", "--direct_running_mode=multi_threading"]
+    embed_blocks.run(**arguments(workdir, tmp_path / "step_7"), kind="exact", pipeline_args=options)
+    assert len(shards_made) == 4 and len(loaded) == 1
+
+
+def test_the_refresher_makes_the_same_by_the_job(workdir, small_run, tmp_path, shards_made):
+    run = shutil.copytree(small_run, tmp_path / "run")
+    refresher = Refresher(str(run), "exact", by="beam")
+    refresher.refresh_once(STEP, str(run / "embedder" / f"step_{STEP}"), alone=True)
+    assert len(shards_made) == 4
+    check_equal(run / "index" / f"step_{STEP}", workdir / "index" / f"step_{STEP}")
+    assert os.listdir(run / "index") == [f"step_{STEP}"]
+
+
+def test_a_job_that_is_overtaken_stops(small_run, tmp_path, shards_made, monkeypatch):
+    """The workers are told; no shard is made after that."""
+    run, made = shutil.copytree(small_run, tmp_path / "run"), embed_blocks._Model.shard
+
+    def slow(model, start, stop):
+        while True:  # until the caller's look, once a second, is heard of
+            made(model, start, stop)
+
+    monkeypatch.setattr(embed_blocks._Model, "shard", slow)
+
+    def check():
+        if shards_made:
+            raise OvertakenError
+
+    refresher = Refresher(str(run), "exact", by="beam")
+    with pytest.raises(OvertakenError):
+        refresher.refresh_once(STEP, str(run / "embedder" / f"step_{STEP}"), check)
+    assert not artifacts.versions(run / "index")
+
+
+def test_a_run_with_a_refresher_at_work_is_left_alone(small_run, tmp_path, monkeypatch):
+    run = shutil.copytree(small_run, tmp_path / "run")
+    monkeypatch.setattr("realm_tf.lease.Lease.__init__.__defaults__", (0.05, 10))
+    with Refresher(str(run), "exact").lease.held():
+        with pytest.raises(UserError, match="a refresher .* is at work on .*/index"):
+            embed_blocks.run(workdir=run, kind="exact")
+    assert not (run / "index").exists()
+
+
 @pytest.mark.slow
 def test_several_processes_give_the_same(workdir, tmp_path, monkeypatch):
     monkeypatch.setattr(embed_blocks, "MAX_SHARDS", 2)
@@ -119,7 +215,7 @@ def refused(arguments, tmp_path, match):
     with pytest.raises(UserError, match=match):
         embed_blocks.run(**arguments, kind="exact")
     # Nothing is published, and nothing is left lying about.
-    assert not os.path.exists(arguments["output"]) and not list(tmp_path.glob(".tmp*"))
+    assert not os.path.exists(arguments["output"]) and not list(tmp_path.glob(".*"))
 
 
 def broken_copy(workdir, tmp_path, change):
@@ -151,7 +247,7 @@ def test_an_embedder_of_another_vocabulary_is_refused(workdir, vocabulary_path, 
     other = tmp_path / "other.txt"
     with open(vocabulary_path, encoding="utf-8") as file:
         other.write_text(file.read() + "extra\n", encoding="utf-8")
-    config, tokenizer = make_config(str(other)), Tokenizer(other)
+    config, tokenizer = small_config(str(other)), Tokenizer(other)
     retriever = build.build_retriever(config.encoder, tokenizer.vocabulary_size)
     build.publish_retriever(str(tmp_path / "embedder" / "step_0"), retriever, config, tokenizer, step=0)
     wrong = arguments(workdir, tmp_path / "step_7") | {"embedder": tmp_path / "embedder" / "step_0"}

@@ -9,10 +9,11 @@ import pytest
 
 from realm_tf import artifacts
 from realm_tf import config as config_lib
+from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.training import finetune, stages
 from realm_tf.training.metric_log import read_metrics
-from realm_tf.training.pretrain import BEST, UTILITY, Pretraining, read_swaps
+from realm_tf.training.pretrain import BEST, DONE, UTILITY, Pretraining, read_swaps
 from realm_tf.training.run_context import RunContext
 from tests.running import TINY
 
@@ -120,3 +121,42 @@ def test_fine_tuning_may_reset_what_was_pre_trained(tiny_run, reset):
     pretrained = build.build_masked_lm(context.config.encoder, context.tokenizer.vocabulary_size)
     weights.load(context.path("reader", build.WEIGHTS), {"reader": pretrained})
     assert same(values(reader.backbone), values(pretrained.backbone)) == (reset != "encoder")
+
+
+def test_training_stops_where_the_index_is_too_old_and_goes_on_with_a_newer_one(make_run):
+    """Nobody refreshes. Batch 6 (of step index 5) is 5 behind the index of step 0: more than 4."""
+    settings = ["steps=14", "eval_steps=100", "publish_steps=2", "stop_lag_steps=4"]
+    run = make_run(*(f"pretrain.{s}" for s in settings))
+    run.refresh = "never"
+    for ended, index in ((6, 0), (12, 6)):
+        with pytest.raises(UserError, match="the index is 5 steps old, more than pretrain.stop_lag_steps=4 allows"):
+            run.run()
+        assert artifacts.newest(run.context.path("pretrain", "checkpoints"))[0] == ended  # its state is kept
+        assert run.index.step == index and os.path.exists(os.path.join(run.embedder_dir, DONE))
+        run = Pretraining(run.context, "never")
+        assert run.index.step == ended  # from the newest embedder, made before training goes on
+    assert run.run() == 14
+    assert {line["lag_steps"] for line in read_metrics(run.context.path("pretrain"))} != {0}
+
+
+def test_a_lag_beyond_its_limit_is_warned_of_once(make_run, capsys):
+    run = make_run("pretrain.publish_steps=2", "pretrain.warn_lag_steps=9")
+    for refresh, steps, warnings in (("never", (99,), 0), ("background", (9,), 0), ("background", (10, 11, 12), 1)):
+        run.refresh = refresh
+        for step in steps:
+            run._watch_lag(step)
+        assert capsys.readouterr().err.count("warning: the index is 10 steps old at step 10") == warnings
+    for step in (3, 10):  # down again, and up again
+        run._watch_lag(step)
+    assert capsys.readouterr().err.count("warning") == 1
+
+
+def test_an_index_of_a_step_to_come_is_not_searched(make_run):
+    """A refresher that outlived its trainer may publish what the resumed trainer has dropped."""
+    run = make_run("pretrain.publish_steps=2")
+    run.refresher.refresh_once(3, os.path.join(run.embedder_dir, "step_0"))
+    for step, searched in ((0, 0), (2, 0), (3, 3)):
+        run.batch(step)
+        assert run.index.step == searched
+    (line,) = read_swaps(run.context)
+    assert line["refresh_seconds"] > 0 and line["lag_before"] == 3
