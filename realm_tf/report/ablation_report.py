@@ -76,27 +76,32 @@ def _cell(value, factor):
 
 
 def draw(path, result, arms):
-    """Bars of exact match and zero-shot recall@5, a dot a seed, the paper's figure as a mark."""
+    """Bars of exact match, zero-shot recall@5 and retrieval utility, a dot a seed, the paper's figure as a mark."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
     summary = summarize(result["rows"], arms)
-    height = 1.2 + 0.45 * len(summary)
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, height), sharey=True, layout="constrained")
-    for column, (axis, key, title) in enumerate(
-        zip(axes, ("exact_match", "recall_at_5"), ("exact match, %", "zero-shot recall@5, %"), strict=True)
-    ):
+    panels = [
+        ("exact_match", "exact match, %", 100, "#9dbce6"),
+        ("recall_at_5", "zero-shot recall@5, %", 100, "#a7d8d1"),
+        ("retrieval_utility", "retrieval utility, nats a piece", 1, "#d9c3e8"),
+    ]
+    size = 13, 1.2 + 0.45 * len(summary)
+    figure, axes = pyplot.subplots(1, len(panels), figsize=size, sharey=True, layout="constrained")
+    for column, (axis, (key, title, factor, color)) in enumerate(zip(axes, panels, strict=True)):
         for place, (name, rows, means) in enumerate(summary):
-            mean = 100 * means.get(key, (math.nan, None))[0]
-            axis.barh(place, mean, height=0.6, color="#9dbce6" if column == 0 else "#a7d8d1")
-            seeds = [100 * row[key] for row in rows if row[key] is not None]
+            axis.barh(place, factor * means.get(key, (math.nan, None))[0], height=0.6, color=color)
+            seeds = [factor * row[key] for row in rows if row[key] is not None]
             axis.plot(seeds, [place] * len(seeds), "o", color="#1c1d1f", markersize=4)
-            if arms[name].paper[column] is not None:
-                axis.plot(arms[name].paper[column], place, "|", color="#c2570c", markersize=14, markeredgewidth=2)
+            # The paper gives no utility.
+            published = arms[name].paper[column] if column < len(arms[name].paper) else None
+            if published is not None:
+                axis.plot(published, place, "|", color="#c2570c", markersize=14, markeredgewidth=2)
         axis.set_title(title, fontsize=10, loc="left")
-        axis.set_xlim(left=0)
+        if key != "retrieval_utility":  # below 0 where retrieval harms
+            axis.set_xlim(left=0)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(summary)), [arms[name].title for name, _, _ in summary])
     axes[0].invert_yaxis()

@@ -15,7 +15,7 @@ from realm_tf.models import build
 from realm_tf.retrieval import embedding, reuse
 from realm_tf.retrieval import index as index_lib
 from realm_tf.training.refresher import make_embed_fn, publish_index
-from tests.beam_jobs.test_embed_blocks import make_config
+from tests.conftest import small_config
 
 DIM = 8
 
@@ -64,7 +64,7 @@ def test_documents_are_found_by_id(corpus, monkeypatch):
 def folder(corpus, vocabulary_path, tmp_path_factory):
     """Two embedders, an index of the first over the corpus whose vectors are made up, and changed blocks."""
     folder = tmp_path_factory.mktemp("reuse")
-    config = make_config(vocabulary_path)
+    config = small_config(vocabulary_path)
     for step in (7, 8):
         build.seed_everything(step)
         retriever = build.build_retriever(config.encoder, corpus.tokenizer.vocabulary_size)
