@@ -21,12 +21,12 @@ from apache_beam.ml.inference import base
 
 from realm_tf import artifacts
 from realm_tf import flags as shared_flags
+from realm_tf.config import INDEX_KINDS
 from realm_tf.data import flat_files
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
 from realm_tf.progress import say
 
-KINDS = ("exact", "scann")
 MAX_SHARDS, MAX_SHARD_BATCHES = 64, 256  # a shard of 256 batches holds some 15,000 long blocks
 
 
@@ -39,18 +39,18 @@ def run(workdir=None, blocks=None, embedder=None, output=None, kind=None, pipeli
       blocks: path of a block store.
       embedder: path of a published embedder.
       output: the directory to publish, .../step_N.
-      kind: "exact" or "scann"; "scann" by default.
+      kind: one of `INDEX_KINDS`; "scann" by default.
       pipeline_args: options for Beam. Workers read `blocks` and `embedder`, and write beside `output`.
 
     Returns: the manifest.
     Raises: `UserError` if an input is missing, if embedder and blocks do not belong together, or if an embedding is not
       finite; nothing is published then.
     """
-    started, keep = time.time(), 0
+    started, keep, index_config = time.time(), 0, None
     if workdir:
         settings = _of_run(str(workdir))
         # An explicit place is not the run's: nothing is removed there.
-        keep = 0 if output else settings["keep"]
+        keep, index_config = 0 if output else settings["keep"], settings["config"]
         blocks, embedder = blocks or settings["blocks"], embedder or settings["embedder"]
         kind = kind or settings["kind"]
         output = output or os.path.join(settings["index"], f"step_{artifacts.manifest(embedder)['step']}")
@@ -58,8 +58,8 @@ def run(workdir=None, blocks=None, embedder=None, output=None, kind=None, pipeli
         if not value:
             raise UserError(f"--{name} is missing: give it, or --workdir; see --help")
     kind = kind or "scann"
-    if kind not in KINDS:
-        raise UserError(f"kind is {kind!r}: it must be one of {', '.join(KINDS)}")
+    if kind not in INDEX_KINDS:
+        raise UserError(f"kind is {kind!r}: it must be one of {', '.join(INDEX_KINDS)}")
     blocks, embedder, output = (str(path).rstrip("/") for path in (blocks, embedder, output))
     store, manifest = BlockStore(blocks), _embedder_manifest(embedder)
     artifacts.require_same("vocabulary", **{blocks: store.manifest, embedder: manifest})
@@ -67,7 +67,7 @@ def run(workdir=None, blocks=None, embedder=None, output=None, kind=None, pipeli
 
     from realm_tf.training import refresher
 
-    refresher.publish_index(output, embeddings, kind, manifest["step"], store, embedder, started)
+    refresher.publish_index(output, embeddings, kind, manifest["step"], store, embedder, started, index_config)
     if keep:
         artifacts.prune(os.path.dirname(output), keep)
     say(f"{output}: {len(embeddings)} blocks, {kind}, in {time.time() - started:.0f} s")
@@ -83,7 +83,10 @@ def _of_run(workdir):
     if not newest:
         raise UserError(f"{workdir} has no embedder yet: run warm_start first, or give --embedder")
     config = config_lib.from_dict(artifacts.read_json(os.path.join(workdir, "config.json"))).index
-    return {"blocks": blocks, "embedder": newest[1], "index": index, "kind": config.kind, "keep": config.keep}
+    return {
+        "blocks": blocks, "embedder": newest[1], "index": index, "kind": config.kind, "keep": config.keep,
+        "config": config,
+    }  # fmt: skip
 
 
 def _embedder_manifest(path):
@@ -201,7 +204,7 @@ def _define_flags():
     flags.DEFINE_string("blocks", None, "Directory of blocks, from split_blocks.")
     flags.DEFINE_string("embedder", None, "Published embedder, .../embedder/step_N.")
     flags.DEFINE_string("output", None, "Index version to publish, .../index/step_N.")
-    flags.DEFINE_enum("kind", None, KINDS, "Kind of index; by default the run's, and scann without --workdir.")
+    flags.DEFINE_enum("kind", None, INDEX_KINDS, "Kind of index; by default the run's, and scann without --workdir.")
 
 
 if __name__ == "__main__":

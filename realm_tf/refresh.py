@@ -29,7 +29,8 @@ def main(_):
 
     context = RunContext(WORKDIR.value)
     _, embedder_dir, index_dir = paths(context.workdir)
-    refresher = Refresher(context.workdir, context.config.index.kind, context.config.index.keep)
+    settings = context.config.index
+    refresher = Refresher(context.workdir, settings.kind, settings.keep, settings)
     done = os.path.join(embedder_dir, DONE)
     newest_index = artifacts.newest(index_dir)
     step = newest_index[0] if newest_index else -1

@@ -14,6 +14,7 @@ import tensorflow as tf
 from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.data.blocks import BlockStore
+from realm_tf.data.inverse_cloze import sampled_sentences
 from realm_tf.models import build
 from realm_tf.retrieval import embedding, index
 
@@ -30,9 +31,10 @@ class OvertakenError(Exception):
 class Refresher:
     """Keeps the corpus and one retriever loaded between refreshes."""
 
-    def __init__(self, workdir, kind, keep=2):
+    def __init__(self, workdir, kind, keep=2, index_config=None):
+        """index_config: `IndexConfig` for everything but kind and keep; by default all is derived."""
         self._blocks_path, self._embedder_path, self._index_path = paths(workdir)
-        self._kind, self._keep = kind, keep
+        self._kind, self._keep, self._index_config = kind, keep, index_config
         self._blocks = BlockStore(self._blocks_path)
         self._retriever = self._embed_fn = None
 
@@ -60,24 +62,28 @@ class Refresher:
             check=check,
         )
         path = os.path.join(self._index_path, f"step_{step}")
-        publish_index(path, embeddings, self._kind, step, self._blocks, embedder, started)
+        publish_index(
+            path, embeddings, self._kind, step, self._blocks, embedder, started, self._index_config, self._retriever
+        )
         artifacts.prune(self._index_path, self._keep, keep_first=True)
         return path
 
 
-def publish_index(path, embeddings, kind, step, blocks, embedder, started):
-    """Publishes an index version.
+def publish_index(path, embeddings, kind, step, blocks, embedder, started, index_config=None, retriever=None):
+    """Publishes an index version that passes its self-check, which is made with sentences of the blocks.
 
     Args:
       path: the directory to publish, `.../step_N`.
       embeddings: float32 [N, D] of all blocks.
-      kind: "exact" or "scann".
+      kind: one of `config.INDEX_KINDS`.
       step: int, the training step of the embedder.
       blocks: `BlockStore`.
       embedder: path of the published embedder that made the embeddings.
       started: `time.time()` at which the work on this version began.
+      index_config: `IndexConfig`; by default all is derived.
+      retriever: that of `embedder`, if it is loaded already.
 
-    Raises: `UserError` if an embedding is not finite; nothing is published then.
+    Raises: `UserError` if an embedding is not finite or the recall is below the floor; nothing is published then.
     """
     manifest = artifacts.manifest(embedder)
     with artifacts.publish(
@@ -90,12 +96,25 @@ def publish_index(path, embeddings, kind, step, blocks, embedder, started):
         vocabulary=manifest["vocabulary"],
         embedder_created=manifest["created"],
     ) as (tmp, facts):
-        index.build(embeddings, kind, tmp)
+        index_config = index_config or config_lib.IndexConfig()
+
+        def make_queries():
+            return _sentence_queries(retriever or build.load_retriever(embedder), blocks, manifest, index_config)
+
+        facts.update(index.build(embeddings, kind, tmp, index_config, make_queries))
         # The index carries the embedder that made it: a search never mixes two steps.
         tf.io.gfile.makedirs(os.path.join(tmp, "embedder"))
         for name in tf.io.gfile.listdir(embedder):
             tf.io.gfile.copy(os.path.join(embedder, name), os.path.join(tmp, "embedder", name))
         facts["seconds"] = round(time.time() - started, 2)
+
+
+def _sentence_queries(retriever, blocks, manifest, index_config, batch_size=64):
+    """Query embeddings float32 [B, D] of sentences of the blocks. manifest: that of the retriever."""
+    tokenizer = build.load_tokenizer(config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig))
+    ids = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], index_config.check_queries)
+    query_fn = make_query_fn(retriever)
+    return np.concatenate([query_fn(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)])
 
 
 def make_embed_fn(retriever, function=None):
