@@ -51,12 +51,15 @@ class InverseCloze:
 
 
 def sampled_sentences(blocks, tokenizer, max_length, count, seed=0):
-    """Query inputs int32 [count, Q] of sentences drawn from all blocks: what pre-training asks, without its masks."""
+    """Sentences drawn from all blocks, what pre-training asks without its masks.
+
+    Returns: query inputs int32 [count, Q], and the rows of the blocks int64 [count].
+    """
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.integers(0, len(blocks), count))
     sentences = blocks.sentence_bounds[rows + 1] - blocks.sentence_bounds[rows]
     numbers = (rng.random(count) * sentences).astype(np.int64)
-    return _sentence_inputs(blocks, tokenizer, max_length, rows, *blocks.sentence_ranges(rows, numbers))
+    return _sentence_inputs(blocks, tokenizer, max_length, rows, *blocks.sentence_ranges(rows, numbers)), rows
 
 
 def _sentence_inputs(blocks, tokenizer, max_length, rows, starts, ends):

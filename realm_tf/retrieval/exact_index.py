@@ -57,7 +57,7 @@ class ExactIndex:
             return self._held
         starts = range(0, len(self._embeddings), CHUNK)
         shards = ((start, self._shard(start)) for start in starts)
-        if self._embeddings.nbytes > HELD_BYTES and self._precision == "float32":
+        if 4 * self._embeddings.shape[0] * self._embeddings.shape[1] > HELD_BYTES and self._precision == "float32":
             return shards
         self._held = list(shards)
         return self._held

@@ -44,7 +44,7 @@ def build(embeddings_ND, kind, directory, config=None, make_queries=None):
     if kind not in INDEX_KINDS:
         raise UserError(f"index.kind={kind!r}: known are {', '.join(INDEX_KINDS)}")
     write_embeddings(embeddings_ND, directory)
-    embeddings_ND = load_embeddings(directory)
+    embeddings_ND = Rows(os.path.join(directory, EMBEDDINGS))
     settings = settings_lib.derived(dataclasses.replace(config or IndexConfig(), kind=kind), *embeddings_ND.shape)
     facts = {"k": min(settings.recall_k, len(embeddings_ND))}
     if kind == "exact" and settings.precision == "float32":
@@ -110,18 +110,18 @@ def _told(settings):
 
 def write_embeddings(embeddings_ND, directory):
     """Writes float32 embeddings a chunk at a time, for `load_embeddings`. Raises `UserError` if one is not finite."""
-    path = os.path.join(directory, EMBEDDINGS)
-    written_ND = np.lib.format.open_memmap(path, "w+", np.float32, tuple(embeddings_ND.shape))
-    for start in range(0, len(written_ND), CHUNK):
-        rows = np.asarray(embeddings_ND[start : start + CHUNK], np.float32)
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            bad = start + int(finite.argmin())
-            raise UserError(
-                f"the embedding of block {bad} is not finite: what made it is broken, nothing was published"
-            )
-        written_ND[start : start + CHUNK] = rows
-    written_ND.flush()
+    header = {"descr": "<f4", "fortran_order": False, "shape": tuple(embeddings_ND.shape)}
+    with open(os.path.join(directory, EMBEDDINGS), "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, embeddings_ND.shape[0], CHUNK):
+            rows = np.ascontiguousarray(embeddings_ND[start : start + CHUNK], "<f4")
+            finite = np.isfinite(rows).all(axis=1)
+            if not finite.all():
+                bad = start + int(finite.argmin())
+                raise UserError(
+                    f"the embedding of block {bad} is not finite: what made it is broken, nothing was published"
+                )
+            file.write(rows.data)
 
 
 def load(path):
@@ -137,6 +137,23 @@ def load(path):
 
         return ExactIndex(embeddings_ND, settings.get("precision", "float32"))
     return _door(kind).load(path, len(embeddings_ND), settings.get("rescored", 0))
+
+
+class Rows:
+    """The rows of a .npy file, float32 [N, D], mapped only while a slice or some rows are copied out of it.
+
+    A memory map that stays open keeps every page that was read among those of the process, and a build reads all.
+    """
+
+    def __init__(self, path):
+        self._path = path
+        self.shape = np.load(path, mmap_mode="r").shape
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return np.array(np.load(self._path, mmap_mode="r")[rows])
 
 
 def load_embeddings(path):

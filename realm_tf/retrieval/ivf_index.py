@@ -23,8 +23,8 @@ def build(embeddings_ND, settings):
     """An `IvfSearcher` over float32 [N, D] with settings of `settings.derived`; one list where `leaves` is 0."""
     count = len(embeddings_ND)
     if settings.leaves:
-        centres_CD = _kmeans(embeddings_ND, settings.leaves, settings.training_sample)
-        list_of_block = _assign(embeddings_ND, centres_CD)
+        centres_CD = kmeans(embeddings_ND, settings.leaves, settings.training_sample)
+        list_of_block = assign(embeddings_ND, centres_CD)
     else:
         list_of_block = np.zeros(count, np.int64)
     order = np.argsort(list_of_block, kind="stable")
@@ -93,13 +93,13 @@ class _Reordered:
         return values
 
 
-def _kmeans(embeddings_ND, count, sample_size, seed=0):
+def kmeans(embeddings_ND, count, sample_size, seed=0):
     """Centres float32 [C, D] by Lloyd's algorithm from random blocks, on a sample."""
     rng = np.random.default_rng(seed)
     sample = np.asarray(embeddings_ND[np.sort(rng.choice(len(embeddings_ND), sample_size, replace=False))])
     centres_CD = sample[rng.choice(len(sample), count, replace=False)]
     for _ in range(ITERATIONS):
-        nearest = _assign(sample, centres_CD)
+        nearest = assign(sample, centres_CD)
         sums_CD = tf.math.unsorted_segment_sum(sample, nearest, count).numpy()
         sizes = np.bincount(nearest, minlength=count)
         # A centre that lost all its blocks begins again at a random one.
@@ -108,7 +108,7 @@ def _kmeans(embeddings_ND, count, sample_size, seed=0):
     return centres_CD
 
 
-def _assign(embeddings_ND, centres_CD):
+def assign(embeddings_ND, centres_CD):
     """The nearest centre, int64 [N]: argmax of x.c - |c|^2 / 2."""
     centres_CD = tf.constant(centres_CD, tf.float32)
     halves_C = 0.5 * tf.reduce_sum(tf.square(centres_CD), axis=1)

@@ -37,7 +37,7 @@ def _scann():
 def build(embeddings_ND, settings):
     """A `ScannSearcher` over float32 [N, D] with settings of `settings.derived`."""
     shards = [
-        _Shard(embeddings_ND[first:last], settings, first)
+        _Shard(embeddings_ND, settings, first, last)
         for first, last in settings_lib.shards(settings, len(embeddings_ND))
     ]
     vectors = searcher.Vectors(embeddings_ND, settings.precision) if settings.leaves else None
@@ -88,13 +88,13 @@ class ScannSearcher(tf.Module):
 
 
 class _Shard(tf.Module):
-    """The state of one ScaNN searcher, over the rows from `first` on."""
+    """The state of one ScaNN searcher, over the rows from `first` to before `last`."""
 
-    def __init__(self, embeddings_ND, settings, first):
+    def __init__(self, embeddings_ND, settings, first, last):
         super().__init__()
         scann_ops = _scann()
-        self._first, self._blocks, self._leaves = first, len(embeddings_ND), settings.leaves
-        vectors_ND = _tensor(embeddings_ND)
+        self._first, self._blocks, self._leaves = first, last - first, settings.leaves
+        vectors_ND = _tensor(embeddings_ND, first, last)
         builder = scann_ops.builder(vectors_ND, 10, "dot_product")
         if self._leaves:
             builder = builder.tree(
@@ -136,12 +136,12 @@ class _Shard(tf.Module):
         return tf.where(none_BR, 0, rows_BR) + self._first, tf.where(none_BR, -math.inf, scores_BR)
 
 
-def _tensor(embeddings_ND):
-    """A tensor of a memory map. `tf.constant` would need a second copy meanwhile."""
-    variable = tf.Variable(tf.zeros(embeddings_ND.shape), trainable=False)
-    for start in range(0, len(embeddings_ND), searcher.CHUNK):
-        rows = np.asarray(embeddings_ND[start : start + searcher.CHUNK])
-        variable[start : start + len(rows)].assign(rows)
+def _tensor(embeddings_ND, first, last):
+    """A tensor of some rows. `tf.constant` would need a second copy meanwhile."""
+    variable = tf.Variable(tf.zeros([last - first, embeddings_ND.shape[1]]), trainable=False)
+    for start in range(first, last, searcher.CHUNK):
+        rows = np.asarray(embeddings_ND[start : min(start + searcher.CHUNK, last)])
+        variable[start - first : start - first + len(rows)].assign(rows)
     return variable.read_value()
 
 

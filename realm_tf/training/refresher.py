@@ -112,7 +112,7 @@ def publish_index(path, embeddings, kind, step, blocks, embedder, started, index
 def _sentence_queries(retriever, blocks, manifest, index_config, batch_size=64):
     """Query embeddings float32 [B, D] of sentences of the blocks. manifest: that of the retriever."""
     tokenizer = build.load_tokenizer(config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig))
-    ids = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], index_config.check_queries)
+    ids, _ = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], index_config.check_queries)
     query_fn = make_query_fn(retriever)
     return np.concatenate([query_fn(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)])
 
