@@ -46,6 +46,8 @@ EXTRAS = {
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]
 # Outside "all" and the lock: an alternative to the project's own tagger that brings packages of its own.
 EXTRAS["spacy"] = ["spacy>=3.8,<4"]
+# FAISS, which benchmarks/index_scale.py measures beside our indexes; nothing else imports it.
+EXTRAS["bench"] = ["faiss-cpu>=1.12,<2"]
 
 setup(
     name="realm-tf",
