@@ -47,8 +47,8 @@ def test_the_saved_graph_searches_exactly(monkeypatch, tmp_path):
     assert search(queries=tf.constant(QUERIES), k=tf.constant(900))["rows"].shape == (7, 500)
 
 
-# Half a unit in the last place: 2^-12, 2^-9 of a component; in int8 half of a 127th of the row's largest.
-@pytest.mark.parametrize(("precision", "error"), [("float32", 0.0), ("float16", 2**-12), ("bfloat16", 2**-9)])
+# Half a unit in the last of 11 and of 8 significant bits: at most 2^-11 and 2^-8 of a component.
+@pytest.mark.parametrize(("precision", "error"), [("float32", 0.0), ("float16", 2**-11), ("bfloat16", 2**-8)])
 @pytest.mark.parametrize("size", [1.0, 1e6])
 def test_vectors_are_as_precise_as_their_precision(precision, error, size):
     vectors = searcher.Vectors(EMBEDDINGS * np.float32(size), precision)

@@ -56,12 +56,13 @@ def test_a_tree_of_which_every_leaf_is_searched_finds_what_sorting_finds(tmp_pat
 
 
 def test_shards_are_searched_as_one(tmp_path):
-    config = IndexConfig(leaves=10, leaves_searched=10, shard_blocks=1500)  # 4,000 blocks: 3 shards
+    # 4,000 blocks: 3 shards; float16 as for large corpora, whose scores are off by less than a thousandth.
+    config = IndexConfig(leaves=10, leaves_searched=10, shard_blocks=1500, precision="float16")
     rows, scores = save(tmp_path / "step_0", "scann", CLUSTERED, config).search(CLUSTERED[:20], 5)
     expected = naive(CLUSTERED[:20], CLUSTERED, 5)
     np.testing.assert_array_equal(rows, expected)
     assert {int(row) * 3 // 4000 for row in rows.flat} == {0, 1, 2}  # neighbours of all shards
-    np.testing.assert_allclose(scores, np.take_along_axis(CLUSTERED[:20] @ CLUSTERED.T, expected, 1), rtol=1e-4)
+    np.testing.assert_allclose(scores, np.take_along_axis(CLUSTERED[:20] @ CLUSTERED.T, expected, 1), rtol=1e-3)
 
 
 def test_the_manifest_tells_recall_and_settings(tmp_path):
