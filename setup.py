@@ -48,6 +48,8 @@ EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in ext
 EXTRAS["spacy"] = ["spacy>=3.8,<4"]
 # Outside them too: Beam's runner for a cluster of Dask, tested with dask and distributed 2026.8.0.
 EXTRAS["dask"] = ["apache-beam[dask]==2.77.*"]
+# FAISS, which benchmarks/index_scale.py measures beside our indexes; nothing else imports it.
+EXTRAS["bench"] = ["faiss-cpu>=1.12,<2"]
 
 setup(
     name="realm-tf",

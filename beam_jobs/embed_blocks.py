@@ -32,12 +32,12 @@ from apache_beam.utils import shared
 
 from realm_tf import artifacts
 from realm_tf import flags as shared_flags
+from realm_tf.config import INDEX_KINDS
 from realm_tf.data import flat_files
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
 from realm_tf.progress import say
 
-KINDS = ("exact", "scann")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras' dtype policy of each
 MAX_SHARDS, MAX_SHARD_BATCHES = 64, 256  # a shard of 256 batches holds some 15,000 long blocks
 
@@ -54,7 +54,7 @@ def run(
       blocks: path of a block store.
       embedder: path of a published embedder.
       output: the directory to publish, .../step_N.
-      kind: "exact" or "scann"; "scann" by default.
+      kind: one of `INDEX_KINDS`; "scann" by default.
       pipeline_args: options for Beam. Workers read `blocks`, and read and write beside `output`.
       precision: "float32" or "bfloat16", of the encoder; by default the one that it was trained with.
       previous, previous_blocks: an older index version and its blocks, see `retrieval.reuse.embed_changed`; both, and
@@ -64,11 +64,11 @@ def run(
     Raises: `UserError` if an input is missing, if embedder and blocks do not belong together, if an embedding is not
       finite, or if a refresher is at work in the run; nothing is published then.
     """
-    keep = 0
+    keep, index_config = 0, None
     of_run = workdir and not output  # an explicit place is not the run's: nothing is removed there
     if workdir:
         settings = _of_run(str(workdir))
-        keep = settings["keep"] if of_run else 0
+        keep, index_config = settings["keep"] if of_run else 0, settings["config"]
         blocks, embedder = blocks or settings["blocks"], embedder or settings["embedder"]
         kind = kind or settings["kind"]
         output = output or os.path.join(settings["index"], f"step_{artifacts.manifest(embedder)['step']}")
@@ -76,24 +76,24 @@ def run(
         if not value:
             raise UserError(f"--{name} is missing: give it, or --workdir; see --help")
     kind = kind or "scann"
-    if kind not in KINDS:
-        raise UserError(f"kind is {kind!r}: it must be one of {', '.join(KINDS)}")
+    if kind not in INDEX_KINDS:
+        raise UserError(f"kind is {kind!r}: it must be one of {', '.join(INDEX_KINDS)}")
     blocks, embedder, output = (str(path).rstrip("/") for path in (blocks, embedder, output))
     how = {"pipeline_args": pipeline_args, "precision": precision}
     older = (previous, previous_blocks)
     if not of_run:
-        return _publish(blocks, embedder, output, kind, how, older)
+        return _publish(blocks, embedder, output, kind, index_config, how, older)
 
     from realm_tf.training import refresher
 
     lease = refresher.index_lease(str(workdir), "beam_jobs.embed_blocks")
     with lease.held():
-        manifest = _publish(blocks, embedder, output, kind, how, older, lease)
+        manifest = _publish(blocks, embedder, output, kind, index_config, how, older, lease)
         artifacts.prune(os.path.dirname(output), keep, alone=True)
     return manifest
 
 
-def _publish(blocks, embedder, output, kind, how, older, lease=None):
+def _publish(blocks, embedder, output, kind, index_config, how, older, lease=None):
     from realm_tf.training import refresher
 
     started, facts = time.time(), _embedder_manifest(embedder)
@@ -103,7 +103,9 @@ def _publish(blocks, embedder, output, kind, how, older, lease=None):
         artifacts.require_same("vocabulary", **{blocks: store.manifest, embedder: facts})
         how = {**how, "check": check, "alone": bool(lease)}
         with _embedded_or_taken_over(store, blocks, embedder, output, how, *older) as embeddings:
-            refresher.publish_index(output, embeddings, kind, facts["step"], store, embedder, started, confirm)
+            refresher.publish_index(
+                output, embeddings, kind, facts["step"], store, embedder, started, index_config, confirm=confirm
+            )
             say(f"{output}: {len(embeddings)} blocks, {kind}, in {time.time() - started:.0f} s")
     return artifacts.manifest(output)
 
@@ -136,7 +138,10 @@ def _of_run(workdir):
     if not newest:
         raise UserError(f"{workdir} has no embedder yet: run warm_start first, or give --embedder")
     config = config_lib.from_dict(artifacts.read_json(os.path.join(workdir, "config.json"))).index
-    return {"blocks": blocks, "embedder": newest[1], "index": index, "kind": config.kind, "keep": config.keep}
+    return {
+        "blocks": blocks, "embedder": newest[1], "index": index, "kind": config.kind, "keep": config.keep,
+        "config": config,
+    }  # fmt: skip
 
 
 def _embedder_manifest(path):
@@ -357,7 +362,7 @@ def _define_flags():
     flags.DEFINE_string("output", None, "Index version to publish, .../index/step_N.")
     flags.DEFINE_string("previous", None, "Older index version, whose embeddings of unchanged blocks are taken over.")
     flags.DEFINE_string("previous_blocks", None, "Its blocks (default: PREVIOUS/../../blocks, as in a run).")
-    flags.DEFINE_enum("kind", None, KINDS, "Kind of index; by default the run's, and scann without --workdir.")
+    flags.DEFINE_enum("kind", None, INDEX_KINDS, "Kind of index; by default the run's, and scann without --workdir.")
     flags.DEFINE_enum("precision", None, list(PRECISIONS), "Of the encoder; by default what it was trained with.")
 
 

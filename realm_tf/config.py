@@ -13,6 +13,7 @@ from realm_tf.errors import UserError
 
 MINI = "realm-mini"
 MIN_BODY = 16  # pieces of a block that are read beside the longest query
+INDEX_KINDS = ("scann", "exact", "ivf")
 CHOICES = {
     "encoder.pooling": ("cls", "mean"),
     "warm_start.projection": ("random", "principal"),
@@ -24,7 +25,8 @@ CHOICES = {
     "pretrain.long_spans": ("drop", "cut"),
     "pretrain.select": ("last", "best"),
     "pretrain.refresh": ("background", "inline", "never"),
-    "index.kind": ("scann", "exact"),
+    "index.kind": INDEX_KINDS,
+    "index.precision": ("", "float32", "float16", "bfloat16", "int8"),
     "finetune.reset": ("none", "retriever", "encoder"),
     "finetune.has_answer": ("tokens", "substring"),
     **{f"{stage}.optimizer.decay_from": ("peak", "start") for stage in ("warm_start", "pretrain", "finetune")},
@@ -208,10 +210,33 @@ class PretrainConfig:
 class IndexConfig:
     """MIPS index."""
 
-    # "exact" or "scann".
+    # "scann"; "exact", for small corpora or an accelerator; "ivf", in stock TensorFlow operations only. docs/index.md.
     kind: str = "scann"
     # Versions kept on disk.
     keep: int = 2
+    # Of what follows, 0 and "" are derived from the number of blocks (retrieval/settings.py).
+    # Leaves of ScaNN's tree (a shard), or lists of "ivf".
+    leaves: int = 0
+    # How many of them a query searches.
+    leaves_searched: int = 0
+    # Blocks that ScaNN's codes choose for re-scoring with their vectors, beside two for each that is asked for.
+    rescored: int = 0
+    # How those vectors are kept: "float32", "float16", "bfloat16" or "int8". "exact" has "float32", or "bfloat16" with
+    # re-scoring in float32.
+    precision: str = ""
+    # Blocks that the tree and the codes are learnt from.
+    training_sample: int = 0
+    # Dimensions that share one of ScaNN's 4-bit codes.
+    dimensions_per_code: int = 2
+    # Anisotropic quantization: how much the error along a vector counts (Guo et al. 2020, T = 0.2).
+    anisotropic_threshold: float = 0.2
+    # Blocks of one ScaNN searcher at most; a larger corpus has several in one graph, built one after the other.
+    shard_blocks: int = 4_000_000
+    # An index that finds less of the best `recall_k` blocks of sampled queries is strengthened, or not published.
+    recall_floor: float = 0.98
+    recall_k: int = 5
+    # Queries of that check.
+    check_queries: int = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +338,14 @@ def _check(config, path):
             f"{path}: pretrain.stop_lag_steps is {pretrain.stop_lag_steps}, and embedders are published for the index "
             f"every {refresh_steps} steps (first after {pretrain.retriever_hold_steps}): give more, or 0 for no limit"
         )
+    if not 0 <= config.index.recall_floor <= 1:
+        raise UserError(f"{path}: index.recall_floor is {config.index.recall_floor}: give a share between 0 and 1")
+    for name in ("leaves", "leaves_searched", "rescored", "training_sample"):
+        if getattr(config.index, name) < 0:
+            raise UserError(f"{path}: index.{name} is {getattr(config.index, name)}: give a number, or 0 to derive it")
+    for name in ("dimensions_per_code", "shard_blocks", "recall_k", "check_queries", "keep"):
+        if getattr(config.index, name) < 1:
+            raise UserError(f"{path}: index.{name} is {getattr(config.index, name)}: give at least 1")
     for whole, part in (("joint", "query"), ("reader", "question")):
         lengths = getattr(config.lengths, whole), getattr(config.lengths, part)
         if lengths[0] < lengths[1] + MIN_BODY and config.pretrain.candidates == "search":

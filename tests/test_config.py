@@ -68,6 +68,7 @@ def test_a_configuration_that_fails_is_named(tmp_path):
         "pretrain.exclude=mine",
         "pretrain.long_spans=keep",
         "index.kind=faiss",
+        "index.precision=float64",
         "encoder.pooling=max",
         "finetune.has_answer=words",
         "warm_start.optimizer.decay_from=end",

@@ -17,6 +17,7 @@ DOORS = {
     "keras_hub": ("realm_tf/models/encoder.py",),
     "tensorflow_hub": ("realm_tf/interop/tf1_checkpoints.py",),
     "spacy": ("realm_tf/tagging/spacy_tagger.py",),
+    "faiss": (),
     "pickle": (),
     "cloudpickle": (),
     "dill": (),

@@ -25,7 +25,6 @@ from realm_tf.data.questions import Question
 from realm_tf.data.realm_batch import realm_batch
 from realm_tf.models import build
 from realm_tf.retrieval import index as index_lib
-from realm_tf.retrieval import scann_index
 from realm_tf.training.pretrain import DONE, Pretraining
 from realm_tf.training.refresher import make_query_fn, publish_index
 from realm_tf.training.run_context import RunContext
@@ -169,12 +168,12 @@ def test_a_half_deleted_index_is_no_version(run):
 # === 8: ScaNN's order is approximate and is not mended; "US" is found in "BUSINESS" ===
 
 
-def test_scann_results_are_in_the_order_of_their_exact_scores(tmp_path, monkeypatch):
-    monkeypatch.setattr(scann_index, "SMALL", 0)  # the quantized tree that large corpora get
+def test_scann_results_are_in_the_order_of_their_exact_scores(tmp_path):
+    tree = config_lib.IndexConfig(leaves=40)  # the quantized tree that large corpora get
     embeddings = RNG.normal(size=(3000, 16)).astype(np.float32)
     queries = RNG.normal(size=(20, 16)).astype(np.float32)
-    with artifacts.publish(tmp_path / "step_0", kind="scann") as (tmp, _):
-        index_lib.build(embeddings, "scann", tmp)
+    with artifacts.publish(tmp_path / "step_0", kind="scann") as (tmp, facts):
+        facts.update(index_lib.build(embeddings, "scann", tmp, tree))
     rows, scores = index_lib.load(tmp_path / "step_0").search(queries, 10)
     exact = np.take_along_axis(queries @ embeddings.T, rows, axis=1)
     np.testing.assert_allclose(scores, exact, rtol=1e-4, atol=1e-4)

@@ -32,15 +32,8 @@ class InverseCloze:
         numbers = (rng.random(len(rows)) * self._sentences[rows]).astype(np.int64)
         starts, ends = self._blocks.sentence_ranges(rows, numbers)
         removed = np.where(rng.random(len(rows)) < self._mask_rate, ends - starts, 0)
-        return self._queries(rows, starts, ends), *self._bodies(rows, starts, removed), rows
-
-    def _queries(self, rows, starts, ends):
-        room = self._lengths.query - 2
-        first = np.asarray(self._blocks.body_bounds)[rows] + starts
-        lengths = np.minimum(ends - starts, room)
-        ids = gather_ranges(self._blocks.body_token_ids, first, first + lengths, room)
-        closed, _ = close(ids, lengths, self._tokenizer)
-        return closed[:, : round_up(lengths.max() + 2, closed.shape[1])]
+        queries = _sentence_inputs(self._blocks, self._tokenizer, self._lengths.query, rows, starts, ends)
+        return queries, *self._bodies(rows, starts, removed), rows
 
     def _bodies(self, rows, starts, removed):
         blocks, max_length = self._blocks, self._lengths.block
@@ -55,3 +48,25 @@ class InverseCloze:
         left = bounds[rows + 1] - bounds[rows] - removed
         body_lengths = np.minimum(left, max_length - 3 - title_lengths)
         return join(heads, head_lengths, bodies, body_lengths, self._tokenizer, max_length)
+
+
+def sampled_sentences(blocks, tokenizer, max_length, count, seed=0):
+    """Sentences drawn from all blocks, what pre-training asks without its masks.
+
+    Returns: query inputs int32 [count, Q], and the rows of the blocks int64 [count].
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.integers(0, len(blocks), count))
+    sentences = blocks.sentence_bounds[rows + 1] - blocks.sentence_bounds[rows]
+    numbers = (rng.random(count) * sentences).astype(np.int64)
+    return _sentence_inputs(blocks, tokenizer, max_length, rows, *blocks.sentence_ranges(rows, numbers)), rows
+
+
+def _sentence_inputs(blocks, tokenizer, max_length, rows, starts, ends):
+    """`[CLS] sentence [SEP]`, int32 [R, Q], of the pieces from starts to ends of the bodies of rows."""
+    room = max_length - 2
+    first = blocks.body_bounds[rows] + starts
+    lengths = np.minimum(ends - starts, room)
+    ids = gather_ranges(blocks.body_token_ids, first, first + lengths, room)
+    closed, _ = close(ids, lengths, tokenizer)
+    return closed[:, : round_up(lengths.max() + 2, closed.shape[1])]

@@ -1,12 +1,15 @@
 """The index protocol, and how an index lies on disk together with the embedder that made it."""
 
+import dataclasses
 import os
 from typing import Protocol
 
 import numpy as np
 
 from realm_tf import artifacts
+from realm_tf.config import INDEX_KINDS, IndexConfig
 from realm_tf.errors import UserError
+from realm_tf.retrieval import settings as settings_lib
 
 EMBEDDINGS = "embeddings.npy"
 CHUNK = 1 << 16  # embeddings checked and copied at once: an imported index need not fit into memory
@@ -22,52 +25,135 @@ class Index(Protocol):
         """
 
 
-def build(embeddings_ND, kind, directory):
-    """Writes the embeddings and, for kind "scann", the searcher into `directory`.
+def build(embeddings_ND, kind, directory, config=None, make_queries=None):
+    """Writes the embeddings and, for "scann" and "ivf", a checked searcher into `directory`.
 
     Args:
       embeddings_ND: float32 array, or anything with a shape whose slices of rows are read when asked for.
-      kind: "exact" or "scann".
+      kind: one of `config.INDEX_KINDS`.
       directory: an existing one.
+      config: `IndexConfig`; its kind is not looked at. By default all is derived.
+      make_queries: gives query embeddings float32 [B, D] for the self-check, such as those of sentences of the corpus.
+        Called only where there is something to check; perturbed block embeddings are taken by default.
 
-    Raises `UserError` if an embedding is not finite: such a version must never be published.
+    Returns: what the manifest tells beside the kind: `recall_at_k` and `k` of the self-check, `checked_with`
+      ("queries" or "perturbed blocks"), and the `settings` in force.
+    Raises: `UserError` if an embedding is not finite, or if the recall stays below the floor with the strongest
+      settings: such a version must never be published.
     """
+    if kind not in INDEX_KINDS:
+        raise UserError(f"index.kind={kind!r}: known are {', '.join(INDEX_KINDS)}")
     write_embeddings(embeddings_ND, directory)
-    if kind == "scann":
-        from realm_tf.retrieval import scann_index
+    embeddings_ND = Rows(os.path.join(directory, EMBEDDINGS))
+    settings = settings_lib.derived(dataclasses.replace(config or IndexConfig(), kind=kind), *embeddings_ND.shape)
+    facts = {"k": min(settings.recall_k, len(embeddings_ND))}
+    if kind == "exact" and settings.precision == "float32":
+        recall = 1.0  # by definition
+    else:
+        facts["checked_with"] = "queries" if make_queries else "perturbed blocks"
+        settings, recall = _build_checked(embeddings_ND, settings, directory, make_queries)
+    return {**facts, "recall_at_k": round(recall, 4), "settings": _told(settings)}
 
-        scann_index.build(load_embeddings(directory), directory)
-    elif kind != "exact":
-        raise UserError(f"index.kind={kind!r}: known are 'exact' and 'scann'")
+
+def _build_checked(embeddings_ND, settings, directory, make_queries):
+    """Builds, strengthens, saves. Returns (settings, recall)."""
+    from realm_tf.retrieval import check as check_lib
+    from realm_tf.retrieval import searcher
+
+    queries_BD = make_queries() if make_queries else check_lib.perturbed(embeddings_ND, settings.check_queries)
+    check = check_lib.Check(embeddings_ND, queries_BD, settings.recall_k)
+    if settings.kind == "exact":
+        recall = check.recall(lambda queries, k: _exact(embeddings_ND, settings).search(queries, k)[0])
+    else:
+        door = _door(settings.kind)
+        module = door.build(embeddings_ND, settings)
+        settings, recall = check_lib.strengthen(module, settings, check)
+        if recall < settings.recall_floor and settings.leaves:
+            # What is left when every leaf is searched: no leaves, all vectors as they are.
+            del module
+            settings = dataclasses.replace(settings, leaves=0, leaves_searched=0, precision="float32")
+            module = door.build(embeddings_ND, settings)
+            settings, recall = check_lib.strengthen(module, settings, check)
+    if recall < settings.recall_floor:
+        check_lib.refuse(recall, settings, len(embeddings_ND))
+    if settings.kind != "exact":
+        searcher.save(module, os.path.join(directory, door.DIRECTORY))
+    return settings, recall
+
+
+def _door(kind):
+    """The module of a kind that has a searcher."""
+    if kind == "scann":
+        from realm_tf.retrieval import scann_index as door
+    else:
+        from realm_tf.retrieval import ivf_index as door
+    return door
+
+
+def _exact(embeddings_ND, settings):
+    from realm_tf.retrieval.exact_index import ExactIndex
+
+    return ExactIndex(embeddings_ND, settings.precision)
+
+
+def _told(settings):
+    """The settings of a manifest: those that this kind has."""
+    names = {"exact": ("precision",), "ivf": ("leaves", "leaves_searched", "precision", "training_sample")}.get(
+        settings.kind,
+        (
+            "leaves", "leaves_searched", "rescored", "precision", "training_sample", "dimensions_per_code",
+            "anisotropic_threshold", "shard_blocks",
+        ),
+    )  # fmt: skip
+    return {name: getattr(settings, name) for name in names}
 
 
 def write_embeddings(embeddings_ND, directory):
     """Writes float32 embeddings a chunk at a time, for `load_embeddings`. Raises `UserError` if one is not finite."""
-    path = os.path.join(directory, EMBEDDINGS)
-    written_ND = np.lib.format.open_memmap(path, "w+", np.float32, tuple(embeddings_ND.shape))
-    for start in range(0, len(written_ND), CHUNK):
-        rows = np.asarray(embeddings_ND[start : start + CHUNK], np.float32)
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            bad = start + int(finite.argmin())
-            raise UserError(
-                f"the embedding of block {bad} is not finite: what made it is broken, nothing was published"
-            )
-        written_ND[start : start + CHUNK] = rows
-    written_ND.flush()
+    header = {"descr": "<f4", "fortran_order": False, "shape": tuple(embeddings_ND.shape)}
+    with open(os.path.join(directory, EMBEDDINGS), "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, embeddings_ND.shape[0], CHUNK):
+            rows = np.ascontiguousarray(embeddings_ND[start : start + CHUNK], "<f4")
+            finite = np.isfinite(rows).all(axis=1)
+            if not finite.all():
+                bad = start + int(finite.argmin())
+                raise UserError(
+                    f"the embedding of block {bad} is not finite: what made it is broken, nothing was published"
+                )
+            file.write(rows.data)
 
 
 def load(path):
-    """The `Index` of an index version, by its manifest's kind."""
-    kind = artifacts.manifest(path)["kind"]
-    embeddings = load_embeddings(path)
-    if kind == "scann":
-        from realm_tf.retrieval import scann_index
+    """The `Index` of an index version, by its manifest's kind.
 
-        return scann_index.ScannIndex(path, len(embeddings))
-    from realm_tf.retrieval.exact_index import ExactIndex
+    A version whose manifest tells no settings was made before searchers had a signature: it is searched exactly.
+    """
+    manifest = artifacts.manifest(path)
+    kind, settings = manifest["kind"], manifest.get("settings", {})
+    embeddings_ND = load_embeddings(path)
+    if kind == "exact" or not settings:
+        from realm_tf.retrieval.exact_index import ExactIndex
 
-    return ExactIndex(embeddings)
+        return ExactIndex(embeddings_ND, settings.get("precision", "float32"))
+    return _door(kind).load(path, len(embeddings_ND), settings.get("rescored", 0))
+
+
+class Rows:
+    """The rows of a .npy file, float32 [N, D], mapped only while a slice or some rows are copied out of it.
+
+    A memory map that stays open keeps every page that was read among those of the process, and a build reads all.
+    """
+
+    def __init__(self, path):
+        self._path = path
+        self.shape = np.load(path, mmap_mode="r").shape
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return np.array(np.load(self._path, mmap_mode="r")[rows])
 
 
 def load_embeddings(path):

@@ -1,4 +1,11 @@
-"""ScaNN as a TF SavedModel. The only module that imports scann."""
+"""ScaNN (Guo et al. 2020) as a TF SavedModel. The only module that imports scann.
+
+ScaNN finds a shortlist: a tree of leaves, of which those with the best centres are searched by anisotropically
+quantized codes of the residuals. Our own graph then re-scores the shortlist: ScaNN's TensorFlow operations keep
+re-scoring vectors in float32 or in 8 bits only (their tensors have no place for bfloat16), and 16 bits are what large
+corpora want. Blocks beyond `IndexConfig.shard_blocks` go to further searchers in the same graph, which are built one
+after the other, because ScaNN copies what it is given, and are searched side by side.
+"""
 
 import math
 import os
@@ -7,12 +14,17 @@ import numpy as np
 import tensorflow as tf
 
 from realm_tf.errors import UserError
+from realm_tf.retrieval import searcher
+from realm_tf.retrieval import settings as settings_lib
 
 DIRECTORY = "scann"
-SMALL = 100_000  # below it one exact pass over the vectors is quick and misses nothing
+# Of `scann_to_tensors`, in the order of its results; `tensors_to_scann` takes the last first.
+TENSORS = (
+    "config", "partitioner", "leaf_of_block", "codebook", "codes", "int8_vectors", "int8_scales", "norms", "vectors"
+)  # fmt: skip
 
 
-def _scann_ops():
+def _scann():
     try:
         from scann.scann_ops.py import scann_ops
     except ImportError as error:
@@ -22,47 +34,120 @@ def _scann_ops():
     return scann_ops
 
 
-def build(embeddings_ND, directory):
-    """Builds a searcher with settings derived from N and saves it under `directory`/scann.
+def build(embeddings_ND, settings):
+    """A `ScannSearcher` over float32 [N, D] with settings of `settings.derived`."""
+    shards = [
+        _Shard(embeddings_ND, settings, first, last)
+        for first, last in settings_lib.shards(settings, len(embeddings_ND))
+    ]
+    vectors = searcher.Vectors(embeddings_ND, settings.precision) if settings.leaves else None
+    return ScannSearcher(shards, vectors, embeddings_ND.shape, settings)
 
-    Under `SMALL` blocks: ScaNN's exact scoring. Above: a tree of about 1.5 sqrt(N) leaves of which a tenth is searched,
-    anisotropic quantization (2 dimensions a code, threshold 0.2), and exact re-scoring of the best.
-    """
-    scann_ops = _scann_ops()
-    count = len(embeddings_ND)
-    builder = scann_ops.builder(embeddings_ND.astype(np.float32), 100, "dot_product")
-    if count < SMALL:
-        builder = builder.score_brute_force()
-    else:
-        leaves = int(1.5 * math.sqrt(count))
-        builder = (
-            builder.tree(leaves, max(10, leaves // 10), training_sample_size=min(count, 250_000))
-            .score_ah(2, anisotropic_quantization_threshold=0.2)
-            .reorder(400)
+
+class ScannSearcher(tf.Module):
+    """The graph: queries to the k best blocks. A process that loads it needs TensorFlow and scann alone."""
+
+    def __init__(self, shards, vectors, shape, settings):
+        super().__init__()
+        self.shards, self.vectors = shards, vectors
+        self._blocks = shape[0]
+        self.leaves_searched = tf.Variable(0, trainable=False)
+        self.rescored = tf.Variable(0, trainable=False)
+        self.set(settings)
+        self.search = searcher.compiled(self._search, shape[1])
+
+    def set(self, settings):
+        """Takes over what is asked for at search: leaves searched and blocks re-scored."""
+        self.leaves_searched.assign(settings.leaves_searched)
+        self.rescored.assign(settings.rescored)
+
+    def _search(self, queries_BD, k):
+        k = tf.minimum(k, self._blocks)
+        handles = [shard.handle() for shard in self.shards]
+        wanted = k
+        if self.vectors is not None:
+            wanted = tf.minimum(self.rescored + settings_lib.SHORTLIST_PER_BLOCK * k, self._blocks)
+
+        def shortlist(leaves_searched):
+            found = [
+                shard.shortlist(handle, queries_BD, k, wanted, leaves_searched)
+                for shard, handle in zip(self.shards, handles, strict=True)
+            ]
+            rows_BR, scores_BR = (tf.concat(part, axis=1) for part in zip(*found, strict=True))
+            return searcher.best(rows_BR, scores_BR, tf.minimum(wanted, tf.shape(rows_BR)[1]))
+
+        rows_BR, scores_BR = shortlist(self.leaves_searched)
+        # Leaves are of any size: where those searched hold fewer than k blocks, all are.
+        found_B = tf.reduce_sum(tf.cast(scores_BR > -math.inf, tf.int32), axis=1)
+        rows_BR, scores_BR = tf.cond(
+            tf.reduce_all(found_B >= k), lambda: (rows_BR, scores_BR), lambda: shortlist(self._blocks)
         )
-    searcher = builder.build()
-    tf.saved_model.save(searcher.serialize_to_module(), os.path.join(directory, DIRECTORY))
+        if self.vectors is not None:
+            scores_BR = tf.where(scores_BR > -math.inf, self.vectors.scores(queries_BD, rows_BR), -math.inf)
+        return searcher.best(rows_BR, scores_BR, k)
 
 
-class ScannIndex:
-    """A searcher loaded from an index version. Needs TensorFlow and ScaNN alone."""
+class _Shard(tf.Module):
+    """The state of one ScaNN searcher, over the rows from `first` to before `last`."""
 
-    def __init__(self, path, count):
-        scann_ops = _scann_ops()
-        try:
-            module = tf.saved_model.load(os.path.join(path, DIRECTORY))
-        except OSError as error:
-            raise UserError(f"{path} holds no ScaNN searcher: build the index again ({error})") from error
-        self._searcher = scann_ops.searcher_from_module(module)
-        self._count = count
+    def __init__(self, embeddings_ND, settings, first, last):
+        super().__init__()
+        scann_ops = _scann()
+        self._first, self._blocks, self._leaves = first, last - first, settings.leaves
+        vectors_ND = _tensor(embeddings_ND, first, last)
+        builder = scann_ops.builder(vectors_ND, 10, "dot_product")
+        if self._leaves:
+            builder = builder.tree(
+                self._leaves,
+                settings.leaves_searched,
+                training_sample_size=settings.training_sample,
+                quantize_centroids=True,
+            ).score_ah(
+                settings.dimensions_per_code, anisotropic_quantization_threshold=settings.anisotropic_threshold
+            )
+        else:
+            builder = builder.score_brute_force()
+        handle = builder.build().searcher_handle
+        del vectors_ND, builder
+        self._state = [
+            tf.Variable(tensor, trainable=False, validate_shape=False, name=name)
+            for tensor, name in zip(scann_ops.scann_to_tensors(handle), TENSORS, strict=True)
+        ]
+        # It was made under a name, and what has one lives until it is destroyed: a refresher would keep every index.
+        tf.raw_ops.DestroyResourceOp(resource=handle)
 
-    def __len__(self):
-        return self._count
+    def handle(self):
+        """The searcher, made of its state the first time that the operation runs."""
+        *others, vectors = self._state
+        return _scann().tensors_to_scann(vectors, *others)
 
-    def search(self, queries_BD, k):
-        """See `Index.search`."""
-        k = min(k, self._count)
-        rows, scores = self._searcher.search_batched(
-            tf.constant(queries_BD, tf.float32), final_num_neighbors=k, pre_reorder_num_neighbors=max(4 * k, 400)
+    def shortlist(self, handle, queries_BD, k, wanted, leaves_searched):
+        """Rows int32 [B, R] and approximate scores [B, R]; R is at most `wanted`; no block has a score of -inf."""
+        leaves = -1
+        if self._leaves:
+            least = settings_lib.SEARCHED_PER_BLOCK * k * self._leaves // self._blocks + 1
+            leaves = tf.minimum(tf.maximum(leaves_searched, least), self._leaves)
+        rows_BR, scores_BR = _scann().scann_search_batched(
+            handle, queries_BD, tf.minimum(wanted, self._blocks), -1, leaves, tf.shape(queries_BD)[0] > 1
         )
-        return rows.numpy().astype(np.int64), scores.numpy()
+        # ScaNN fills rows that found less than the others with NaN.
+        none_BR = tf.math.is_nan(scores_BR)
+        rows_BR, scores_BR = tf.ensure_shape(rows_BR, [None, None]), tf.ensure_shape(scores_BR, [None, None])
+        return tf.where(none_BR, 0, rows_BR) + self._first, tf.where(none_BR, -math.inf, scores_BR)
+
+
+def _tensor(embeddings_ND, first, last):
+    """A tensor of some rows. `tf.constant` would need a second copy meanwhile."""
+    variable = tf.Variable(tf.zeros([last - first, embeddings_ND.shape[1]]), trainable=False)
+    for start in range(first, last, searcher.CHUNK):
+        rows = np.asarray(embeddings_ND[start : min(start + searcher.CHUNK, last)])
+        variable[start - first : start - first + len(rows)].assign(rows)
+    return variable.read_value()
+
+
+def load(path, count, shortlist):
+    """The `SavedIndex` of an index version."""
+    _scann()  # registers the operations
+    if not os.path.isdir(os.path.join(path, DIRECTORY)):
+        raise UserError(f"{path} holds no ScaNN searcher: build the index again")
+    return searcher.SavedIndex(path, DIRECTORY, count, shortlist)

@@ -190,7 +190,9 @@ class _Update:
 
         embeddings = reuse.embed_changed(blocks, source, embedder, embed, os.path.join(tmp, "changed"))
         path = os.path.join(tmp, name)
-        refresher.publish_index(path, embeddings, manifest["kind"], manifest["step"], blocks, embedder, started)
+        refresher.publish_index(
+            path, embeddings, manifest["kind"], manifest["step"], blocks, embedder, started, self._context.config.index
+        )
         return sum(embedded)
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.data.blocks import BlockStore
+from realm_tf.data.inverse_cloze import sampled_sentences
 from realm_tf.lease import Lease
 from realm_tf.models import build
 from realm_tf.retrieval import embedding, index
@@ -37,6 +38,7 @@ class Refresher:
       workdir: of the run; local, or any path that `tf.io.gfile` reads (then blocks and embedders are copied here).
       kind: of the index.
       keep: versions of the index that stay, besides the first.
+      index_config: `IndexConfig` for everything but kind and keep; by default all is derived.
       by: "process", this one; or "beam", the job beam_jobs.embed_blocks.
       pipeline_args: options of Beam.
 
@@ -45,9 +47,9 @@ class Refresher:
       lease: `Lease` of the one that writes index/; whoever calls `refresh_once` in a run that has a refresher holds it.
     """
 
-    def __init__(self, workdir, kind, keep=2, by="process", pipeline_args=()):
+    def __init__(self, workdir, kind, keep=2, index_config=None, by="process", pipeline_args=()):
         self._blocks_path, self.embedder_dir, self.index_dir = paths(workdir)
-        self._kind, self._keep = kind, keep
+        self._kind, self._keep, self._index_config = kind, keep, index_config
         self._by, self._pipeline_args = by, tuple(pipeline_args)
         self.lease = index_lease(workdir)
         self._copies = contextlib.ExitStack()  # of remote blocks; they go with this object
@@ -76,7 +78,10 @@ class Refresher:
         started = time.time()
         path = os.path.join(self.index_dir, f"step_{step}")
         with _own_copy(embedder) as copied, self._embedded(step, copied, path, check, alone) as embeddings:
-            publish_index(path, embeddings, self._kind, step, self._blocks, copied, started, confirm)
+            publish_index(
+                path, embeddings, self._kind, step, self._blocks, copied, started, self._index_config, self._retriever,
+                confirm,
+            )  # fmt: skip
         artifacts.prune(self.index_dir, self._keep, keep_first=True, alone=alone)
         return path
 
@@ -144,20 +149,24 @@ def _own_copy(embedder):
         yield folder
 
 
-def publish_index(path, embeddings, kind, step, blocks, embedder, started, confirm=lambda: None):
-    """Publishes an index version.
+def publish_index(
+    path, embeddings, kind, step, blocks, embedder, started, index_config=None, retriever=None, confirm=lambda: None
+):  # fmt: skip
+    """Publishes an index version that passes its self-check, which is made with sentences of the blocks.
 
     Args:
       path: the directory to publish, `.../step_N`.
       embeddings: float32 [N, D] of all blocks.
-      kind: "exact" or "scann".
+      kind: one of `config.INDEX_KINDS`.
       step: int, the training step of the embedder.
       blocks: `BlockStore`.
       embedder: path of the published embedder that made the embeddings.
       started: `time.time()` at which the work on this version began.
+      index_config: `IndexConfig`; by default all is derived.
+      retriever: that of `embedder`, if it is loaded already.
       confirm: called when all is written, before the version appears; if it raises, nothing is published.
 
-    Raises: `UserError` if an embedding is not finite; nothing is published then.
+    Raises: `UserError` if an embedding is not finite or the recall is below the floor; nothing is published then.
     """
     manifest = artifacts.manifest(embedder)
     with artifacts.publish(
@@ -171,13 +180,26 @@ def publish_index(path, embeddings, kind, step, blocks, embedder, started, confi
         embedder_created=manifest["created"],
         began=round(started, 3),
     ) as (tmp, facts):
-        index.build(embeddings, kind, tmp)
+        index_config = index_config or config_lib.IndexConfig()
+
+        def make_queries():
+            return _sentence_queries(retriever or build.load_retriever(embedder), blocks, manifest, index_config)
+
+        facts.update(index.build(embeddings, kind, tmp, index_config, make_queries))
         # The index carries the embedder that made it: a search never mixes two steps.
         tf.io.gfile.makedirs(os.path.join(tmp, "embedder"))
         for name in tf.io.gfile.listdir(embedder):
             tf.io.gfile.copy(os.path.join(embedder, name), os.path.join(tmp, "embedder", name))
         facts["seconds"] = round(time.time() - started, 2)
         confirm()
+
+
+def _sentence_queries(retriever, blocks, manifest, index_config, batch_size=64):
+    """Query embeddings float32 [B, D] of sentences of the blocks. manifest: that of the retriever."""
+    tokenizer = build.load_tokenizer(config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig))
+    ids, _ = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], index_config.check_queries)
+    query_fn = make_query_fn(retriever)
+    return np.concatenate([query_fn(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)])
 
 
 def make_embed_fn(retriever, function=None):

@@ -1,0 +1,64 @@
+"""What an index of N blocks is built and searched with, where the configuration leaves it open."""
+
+import dataclasses
+import math
+
+from realm_tf.errors import UserError
+
+# Below it one pass over all vectors takes less than a millisecond, and misses nothing.
+SMALL = 20_000
+# Bytes of vectors that are kept as they are for re-scoring; of more, half as many are kept.
+PRECISE_BYTES = 1 << 30
+MOST_RESCORED = 5000  # where settings are strengthened
+SHORTLIST_PER_BLOCK = 2  # candidates re-scored for each block asked for, beside `rescored`
+SEARCHED_PER_BLOCK = 8  # blocks looked at, at least, for each block asked for
+
+
+def derived(config, blocks, dim):
+    """The same `IndexConfig` with every 0 and "" filled in for an index of `blocks` embeddings of `dim` dimensions.
+
+    `leaves` stays 0 where no tree is worth its while: every vector is scored. Leaves are per shard, about 3 sqrt(N):
+    more than ScaNN's documentation starts from (docs/algorithms.md: around sqrt(N)), because the centres are scored in
+    8 bits, so that a finer tree costs less than the codes that it saves. Only ScaNN has shards.
+
+    Raises `UserError` for settings that no index of this size can have.
+    """
+    per_shard = max(last - first for first, last in shards(config, blocks))
+    leaves = config.leaves or (0 if blocks < SMALL else int(3 * math.sqrt(per_shard)))
+    if leaves > per_shard:
+        raise UserError(f"index.leaves={leaves} is more than the {per_shard} blocks of a shard: 0 derives it")
+    if config.leaves_searched > leaves > 0:
+        raise UserError(f"index.leaves_searched={config.leaves_searched} is more than the {leaves} leaves there are")
+    precision = config.precision or ("float32" if blocks * dim * 4 <= PRECISE_BYTES else "float16")
+    if config.kind == "exact":
+        precision = config.precision or "float32"
+        if precision not in ("float32", "bfloat16"):
+            raise UserError(f"index.precision={precision} is not for index.kind=exact: take float32 or bfloat16")
+    return dataclasses.replace(
+        config,
+        leaves=leaves,
+        # From a twentieth of the leaves of 20,000 blocks to a hundredth of those of millions.
+        leaves_searched=config.leaves_searched or min(leaves, max(20, int(leaves**0.5 * 0.8))),
+        rescored=config.rescored or max(100, int(0.08 * math.sqrt(blocks))),
+        precision=precision,
+        training_sample=min(per_shard, config.training_sample or max(100_000, 60 * leaves)),
+    )
+
+
+def shards(config, blocks):
+    """[(first, last + 1)] of the rows of each shard: of like size, so that they take like time."""
+    count = max(1, math.ceil(blocks / config.shard_blocks)) if config.kind == "scann" else 1
+    bounds = [blocks * number // count for number in range(count + 1)]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+
+def strengthened(settings):
+    """Yields settings that search more and more, beginning with `settings` and ending with every leaf."""
+    factor = 1.0
+    while True:
+        searched = min(settings.leaves, int(settings.leaves_searched * factor))
+        rescored = max(settings.rescored, min(int(settings.rescored * factor), MOST_RESCORED))
+        yield dataclasses.replace(settings, leaves_searched=searched, rescored=rescored)
+        if searched >= settings.leaves:
+            return
+        factor *= 1.5
