@@ -135,7 +135,8 @@ def kill_and_restart(run, count, seed, blocks, started):
     return trainer, refresher
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 100])
 def test_random_kills(tmp_path, started, count):
     seed, run = int(os.environ.get("REALM_KILLS_SEED", 0)), tmp_path / "run"
     context = make_run(run)
