@@ -22,6 +22,11 @@ def _scann_ops():
     return scann_ops
 
 
+def register_ops():
+    """Makes ScaNN's operations known to TensorFlow, for a graph that has them. Raises `UserError` without ScaNN."""
+    _scann_ops()
+
+
 def build(embeddings_ND, directory):
     """Builds a searcher with settings derived from N and saves it under `directory`/scann.
 
