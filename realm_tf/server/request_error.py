@@ -1,5 +1,7 @@
 """What a request that cannot be answered gets: a status code and one sentence."""
 
+import re
+
 import grpc
 
 # TF Serving's mapping (tensorflow_serving/model_servers/http_server.cc, ToHTTPStatusCode).
@@ -21,6 +23,11 @@ _HTTP = {
 }
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 _LONGEST = 1000
+# What TensorFlow's sessions write around an operation's own message.
+_ABOUT_THE_GRAPH = re.compile(
+    r"Graph execution error|Detected at node|<stack traces|Node: |Original stack|\d+ root error|\s*\[\[|\s*$"
+)
+_NUMBERED = re.compile(r"^\s*\(\d+\) [A-Z_]+: ")
 
 
 class RequestError(Exception):
@@ -43,9 +50,10 @@ class RequestError(Exception):
 
     @classmethod
     def of_tensorflow(cls, error):
-        """From a `tf.errors.OpError`: its code, and the first line of its message (the others name graph nodes)."""
+        """From a `tf.errors.OpError`: its code, and what the operation said, without the lines about the graph."""
         code = _BY_NUMBER.get(error.error_code, grpc.StatusCode.UNKNOWN)
-        return cls(code, error.message.split("\n")[0])
+        lines = [line for line in error.message.split("\n") if not _ABOUT_THE_GRAPH.match(line)]
+        return cls(code, _NUMBERED.sub("", lines[0]).strip() if lines else code.name)
 
 
 def invalid(message):

@@ -11,7 +11,7 @@ from tests.server import exports, served
 @pytest.fixture(scope="session")
 def version_1(tmp_path_factory):
     """Path of a sound version. Copy it before changing anything."""
-    return exports.save(tmp_path_factory.mktemp("version_1"), 1)
+    return exports.save(tmp_path_factory.mktemp("version_1") / "1")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ KEYS = st.sampled_from(["instances", "inputs", "signature_name", "question", "b6
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(["serving_default", "é"])
 )
+NAMES = KEYS | st.text(max_size=3)
 VALUES = st.recursive(
-    SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(KEYS | st.text(max_size=3), v, max_size=4), max_leaves=12
+    SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(NAMES, v, max_size=4), max_leaves=12
 )
 REQUESTS = st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name"]), VALUES, max_size=3)
 # JSON of a request, one with bytes changed, and bytes of any kind.
@@ -27,9 +28,8 @@ BODIES = st.one_of(
     ),
     st.binary(max_size=64),
 )
-PARTS = st.sampled_from(
-    ["v1", "models", "realm", "versions", "labels", "metadata", "1", "9" * 30, ":predict", "realm:predict", "%ff", "..", ""]
-)
+WORDS = ["v1", "models", "realm", "versions", "labels", "metadata", "1", "9" * 30, ":predict", "realm:predict", "%ff"]
+PARTS = st.sampled_from([*WORDS, "..", ""])
 PATHS = st.one_of(
     st.just("/v1/models/realm:predict"), st.lists(PARTS, max_size=7).map(lambda parts: "/" + "/".join(parts))
 )
