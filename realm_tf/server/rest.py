@@ -44,6 +44,7 @@ class RestApi:
             ],
             exception_handlers={HTTPException: self._not_found},
         )
+        self.app.router.redirect_slashes = False  # TF Serving redirects nobody
 
     async def _index(self, request):
         """What the server offers."""

@@ -3,32 +3,25 @@
 import base64
 import http.client
 import json
-import signal
-import subprocess
 import time
 
 import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
-from tests import running
+from benchmarks import serving_load
 
 PATIENCE_S = 180  # for what takes a second on a machine with nothing else to do
 
 
-class Served:
+class Served(serving_load.Server):
     """`python -m realm_tf.serve` on free ports. log_path: file of its standard error."""
 
-    def __init__(self, export_dir, log_path, *flags):
+    def __init__(self, export_dir, log_path, *arguments):
         self.export_dir, self._log_path = export_dir, log_path
-        arguments = (f"--export_dir={export_dir}", "--rest_port=0", "--grpc_port=0", "--poll_s=0.1", *flags)
         with open(log_path, "w") as log:
-            self.process = running.start("realm_tf.serve", *arguments, stderr=log)
-        rest, rpc = self.process.stdout.readline(), self.process.stdout.readline()
-        assert rest.startswith("REST: http://127.0.0.1:") and rpc.startswith("gRPC: 127.0.0.1:"), log_path.read_text()
-        self.port = int(rest.rsplit(":", 1)[1])
-        self.url, self.grpc_address = rest.split()[1], rpc.split()[1]
-        channel = grpc.insecure_channel(self.grpc_address)
+            super().__init__(export_dir, log, *arguments)
+        channel = grpc.insecure_channel(self.grpc)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self.model = model_service_pb2_grpc.ModelServiceStub(channel)
 
@@ -72,9 +65,6 @@ class Served:
             assert time.monotonic() < end and self.process.poll() is None, self._log_path.read_text()
             time.sleep(0.05)
 
-    def wait_serving(self, version):
-        self.wait(lambda served: served.get("/readyz")[1].get("versions", [])[:1] == [version])
-
     def metric(self, name):
         """The value of one sample of /metrics, or None."""
         lines = self.get("/metrics")[1].splitlines()
@@ -83,15 +73,6 @@ class Served:
     def log(self):
         """The log so far: a list of objects. Every line must be one."""
         return [json.loads(line) for line in self._log_path.read_text().splitlines()]
-
-    def terminate(self):
-        """SIGTERM, then the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
 
 
 def b64(data):
