@@ -98,7 +98,7 @@ def broken_warm_up(path):
         (exports.corrupt, "."),
         (empty_graph, "."),
         (garbage_graph, "."),
-        (no_variables, "a call of serving_default fails"),
+        (no_variables, "not a valid checkpoint"),
         (no_signature, "its signature serving_default does not take question"),
         (other_input, "its signature serving_default does not take question"),
         (unknown_operation, "NobodysOperation"),
