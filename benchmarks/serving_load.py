@@ -24,7 +24,7 @@ import time
 
 from absl import flags as absl_flags
 
-from realm_tf import artifacts, flags
+from realm_tf import flags
 from realm_tf.errors import UserError
 
 EXPORT_DIR = absl_flags.DEFINE_string("export_dir", None, "Folder of the versions; the newest is served.")
@@ -174,7 +174,9 @@ def under_load(server, seconds, clients, questions, meanwhile=lambda: None):
 
 
 def main(_):
-    found = artifacts.newest(EXPORT_DIR.value) if EXPORT_DIR.value else None
+    from realm_tf.server import versions
+
+    found = max(versions.find(EXPORT_DIR.value or "").items(), default=None)
     if not found:
         raise UserError("give --export_dir=DIR with a finished export, for example runs/demo/export")
     questions = pathlib.Path(QUESTIONS.value).read_text().splitlines() if QUESTIONS.value else FEW

@@ -110,7 +110,9 @@ def test_nothing_is_unpickled():
     assert not keywords
 
 
-@pytest.mark.parametrize("module", ["apache_beam", "tensorflow", "keras", "starlette", "keras_hub", "scann", "tensorflow_text"])
+@pytest.mark.parametrize(
+    "module", ["apache_beam", "tensorflow", "keras", "starlette", "keras_hub", "scann", "tensorflow_text"]
+)
 def test_verbs_are_quick_to_say_help(module):
     """What a binary imports at its top, followed through our own modules, holds no slow package."""
     verbs = [path for path in SOURCES if path.startswith("realm_tf/") and path.count("/") == 1 and _is_main(path)]

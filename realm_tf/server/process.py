@@ -42,8 +42,8 @@ async def _serve(settings):
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         )
     )
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"REST: http://{host}:{listener.getsockname()[1]}\ngRPC: {host}:{grpc_port}", flush=True)
+    print(f"REST: http://{_address(settings.host, listener.getsockname()[1])}")
+    print(f"gRPC: {_address(settings.host, grpc_port)}", flush=True)
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,6 +80,10 @@ async def _cancel(task):
         await task
 
 
+def _address(host, port):
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _listen(host, port):
     """A bound socket; port 0 takes a free one."""
     try:
@@ -101,9 +105,8 @@ def _grpc_server(settings, server):
     ]
     grpc_server = grpc.aio.server(options=options)
     GrpcApi(server).add_to(grpc_server)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        port = grpc_server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        port = grpc_server.add_insecure_port(_address(settings.host, settings.grpc_port))
     except RuntimeError as error:
         raise UserError(f"--host={settings.host} --grpc_port={settings.grpc_port} cannot be used: {error}") from error
     return grpc_server, port

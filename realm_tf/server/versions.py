@@ -68,7 +68,7 @@ class Versions:
 
     async def scan(self):
         """Looks once, and loads and retires accordingly."""
-        found = await self._in_thread(_find, self._export_dir)
+        found = await self._in_thread(find, self._export_dir)
         wanted = []
         for version in sorted(found, reverse=True):
             if len(wanted) < self._num_versions and (
@@ -153,8 +153,8 @@ def _load_and_test(path, version):
     return servable
 
 
-def _find(export_dir):
-    """{version: path} of the folders that hold a SavedModel."""
+def find(export_dir):
+    """{version: path} of the folders below `export_dir` that hold a SavedModel."""
     gfile = tf.io.gfile
     names = [name.rstrip("/") for name in gfile.listdir(export_dir)] if gfile.isdir(export_dir) else []
     paths = {int(name): os.path.join(export_dir, name) for name in names if re.fullmatch(r"\d{1,18}", name)}

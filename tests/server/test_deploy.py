@@ -95,6 +95,7 @@ def test_the_readiness_probe(server):
     """The probe's command, against `serve` on its own port."""
     yaml = pytest.importorskip("yaml")
     objects = {o["kind"]: o for o in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())}
-    *shell, script = objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["exec"]["command"]
+    container = objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    *shell, script = container["readinessProbe"]["exec"]["command"]
     assert run(*shell, script.replace("8501", str(server.port)))[0] == 0
     assert run(*shell, script.replace("8501", str(server.port)).replace("realm", "other"))[0] != 0
