@@ -19,8 +19,8 @@ class Servable:
     """A loaded SavedModel: `signatures` {name: `Signature`}, `signature_defs` {name: proto}, `version`, `path`.
 
     It is loaded into a session and run there, as TF Serving does it (restore, initializers of tables, run by tensor
-    names): what loads here loads there, a call can be given a time limit, and `close` frees its variables at once.
-    Raises `LoadError`.
+    names): what loads here loads there, a call can be given a time limit, and `close` frees its variables at once (to
+    TensorFlow's allocator, which keeps the memory for the next version). Raises `LoadError`.
     """
 
     def __init__(self, path, version):
