@@ -32,6 +32,8 @@ def array_of(name, tensor, dtype, max_size):
     dims = [dim.size for dim in tensor.tensor_shape.dim]
     if len(dims) > 8 or any(size < 0 for size in dims) or math.prod(dims) > max_size:
         raise invalid(f"input {name} has shape {dims[:8]}")
+    if dtype == tf.string and not tensor.string_val and math.prod(dims):
+        raise invalid(f"input {name} has no values")  # make_ndarray would give str, not bytes
     try:
         return tf.make_ndarray(tensor)
     except (TypeError, ValueError, IndexError) as error:

@@ -213,6 +213,13 @@ def bad_tensor(**fields):
     return request
 
 
+def no_values():
+    request = predict_pb2.PredictRequest(model_spec={"name": "realm"})
+    request.inputs["question"].MergeFrom(tf.make_tensor_proto([b"a", b"b"]))
+    request.inputs["question"].ClearField("string_val")
+    return request
+
+
 def refused_by_grpc(server, request):
     with pytest.raises(grpc.RpcError) as caught:
         server.prediction.Predict(request, 60)
@@ -230,6 +237,7 @@ def refused_by_grpc(server, request):
         ("INVALID_ARGUMENT", "has shape [1, -1]", bad_tensor(tensor_shape={"dim": [{"size": -1}]})),
         ("INVALID_ARGUMENT", "has shape [1, 3]", bad_tensor(tensor_shape={"dim": [{"size": 3}]})),
         ("INVALID_ARGUMENT", "cannot be read", bad_tensor(tensor_content=b"abc")),
+        ("INVALID_ARGUMENT", "input question has no values", no_values()),
     ],
 )
 def test_bad_grpc_requests(server, code, said, request_):
