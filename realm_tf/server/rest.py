@@ -129,10 +129,10 @@ class RestApi:
 
 
 def _target(match):
-    version = match["version"] and int(match["version"])
-    if version and version > _LARGEST_VERSION:
-        raise invalid(f"Failed to convert version: {match['version']} to numeric.")
-    return match["name"], version, match["label"]
+    digits = match["version"]
+    if digits and (len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION):
+        raise invalid(f"Failed to convert version: {digits} to numeric.")
+    return match["name"], digits and int(digits), match["label"]
 
 
 async def _body(request, limit):

@@ -116,6 +116,7 @@ def test_metrics(server):
         (400, "Unrecognized servable version label: new", {"instances": ["a"]}, "/labels/new:predict"),
         (400, "Malformed request: POST /v1/models/realm/versions/x:predict", {}, "/versions/x:predict"),
         (400, "Failed to convert version", {}, f"/versions/{2**63}:predict"),
+        (400, "Failed to convert version", {}, f"/versions/{'9' * 5000}:predict"),
         (400, "Malformed request: POST /v1/models/realm", {"instances": ["a"]}, ""),
         (400, "use :predict", {"examples": []}, ":classify"),
     ],
