@@ -41,6 +41,13 @@ REQUIRES = [
 EXTRAS = {
     "beam": ["apache-beam==2.77.*"],
     "bm25": ["bm25s==0.3.*"],
+    "serve": [
+        "tensorflow-serving-api==2.20.0",
+        "grpcio",
+        "starlette>=1.0,<2",
+        "uvicorn>=0.40,<1",
+        "prometheus-client>=0.22,<1",
+    ],
     "dev": ["ruff", "pytest", "hypothesis"],
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]

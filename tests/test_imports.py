@@ -16,6 +16,11 @@ DOORS = {
     "tensorflow_text": ("realm_tf/text/",),
     "keras_hub": ("realm_tf/models/encoder.py",),
     "tensorflow_hub": ("realm_tf/interop/tf1_checkpoints.py",),
+    "tensorflow_serving": ("realm_tf/server/",),
+    "grpc": ("realm_tf/server/",),
+    "starlette": ("realm_tf/server/rest.py",),
+    "uvicorn": ("realm_tf/server/process.py",),
+    "prometheus_client": ("realm_tf/server/telemetry.py",),
     "spacy": ("realm_tf/tagging/spacy_tagger.py",),
     "faiss": (),
     "pickle": (),
@@ -37,6 +42,9 @@ APART = [
     ("realm_tf/data/", "realm_tf.training", ()),
     ("realm_tf/data/", "realm_tf.tagging", ()),
     ("realm_tf/models/", "realm_tf.tagging", ()),
+    ("realm_tf/server/", "realm_tf.models", ()),
+    ("realm_tf/server/", "realm_tf.training", ()),
+    ("realm_tf/server/", "realm_tf.serving", ()),
     ("realm_tf/", "tests", ()),
 ]
 
@@ -103,7 +111,9 @@ def test_nothing_is_unpickled():
     assert not keywords
 
 
-@pytest.mark.parametrize("module", ["apache_beam", "tensorflow", "keras", "keras_hub", "scann", "tensorflow_text"])
+@pytest.mark.parametrize(
+    "module", ["apache_beam", "tensorflow", "keras", "starlette", "keras_hub", "scann", "tensorflow_text"]
+)
 def test_verbs_are_quick_to_say_help(module):
     """What a binary imports at its top, followed through our own modules, holds no slow package."""
     verbs = [path for path in SOURCES if path.startswith("realm_tf/") and path.count("/") == 1 and _is_main(path)]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.running import ROOT, TINY, start
 
-NAMES = "ablate ask convert evaluate export finetune inspect pipeline pretrain refresh train_tagger update_corpus"
+NAMES = "ablate ask convert evaluate export finetune inspect pipeline pretrain refresh serve train_tagger update_corpus"
 VERBS = [f"realm_tf.{name}" for name in [*NAMES.split(), "warm_start"]]
 JOBS = [f"beam_jobs.{name}" for name in "split_blocks mark_salient_spans convert_questions".split()]
 QUESTIONS = ["Who discovered radium?", "Où est né Ampère ?"]
@@ -71,6 +71,8 @@ def test_the_verbs_are_all_here():
         (["realm_tf.ablate", f"--config={TINY}", "--workdir=x", "--seeds=one"], "--seeds=one"),
         (["realm_tf.ablate", f"--config={TINY}", "--workdir=x", "--arms=tokens"], "--arms=tokens"),
         (["realm_tf.refresh", "--workdir"], "--workdir"),
+        (["realm_tf.serve", "--rest_port=70000"], "--rest_port=70000"),
+        (["realm_tf.serve", f"--export_dir={ROOT}", "--max_queue=8"], "--max_queue"),
         (["realm_tf.refresh", "runs/demo"], "runs/demo"),
         (["beam_jobs.split_blocks", "--max_documents=x"], "--max_documents=x"),
     ],

@@ -34,6 +34,11 @@ def _scann():
     return scann_ops
 
 
+def register_ops():
+    """Makes ScaNN's operations known to TensorFlow, for a graph that has them. Raises `UserError` without ScaNN."""
+    _scann()
+
+
 def build(embeddings_ND, settings):
     """A `ScannSearcher` over float32 [N, D] with settings of `settings.derived`."""
     shards = [
@@ -147,7 +152,7 @@ def _tensor(embeddings_ND, first, last):
 
 def load(path, count, shortlist):
     """The `SavedIndex` of an index version."""
-    _scann()  # registers the operations
+    register_ops()
     if not os.path.isdir(os.path.join(path, DIRECTORY)):
         raise UserError(f"{path} holds no ScaNN searcher: build the index again")
     return searcher.SavedIndex(path, DIRECTORY, count, shortlist)
