@@ -28,6 +28,11 @@ def build(embeddings_ND, directory):
     Under `SMALL` blocks: ScaNN's exact scoring. Above: a tree of about 1.5 sqrt(N) leaves of which a tenth is searched,
     anisotropic quantization (2 dimensions a code, threshold 0.2), and exact re-scoring of the best.
     """
+    tf.saved_model.save(_built(embeddings_ND), os.path.join(directory, DIRECTORY))
+
+
+def _built(embeddings_ND):
+    """The module of a new searcher."""
     scann_ops = _scann_ops()
     count = len(embeddings_ND)
     builder = scann_ops.builder(embeddings_ND.astype(np.float32), 100, "dot_product")
@@ -40,8 +45,38 @@ def build(embeddings_ND, directory):
             .score_ah(2, anisotropic_quantization_threshold=0.2)
             .reorder(400)
         )
-    searcher = builder.build()
-    tf.saved_model.save(searcher.serialize_to_module(), os.path.join(directory, DIRECTORY))
+    return builder.build().serialize_to_module()
+
+
+def register_operations():
+    """Makes ScaNN's operations known to TensorFlow, which a SavedModel that holds them needs to be loaded."""
+    _scann_ops()
+
+
+class GraphSearcher(tf.Module):
+    """ScaNN over the blocks of an index version, for a graph; see `retrieval.graph_search`.
+
+    The version's own searcher, or a new one where it was made without.
+    """
+
+    def __init__(self, index_path):
+        super().__init__()
+        register_operations()
+        embeddings_ND = np.load(os.path.join(index_path, "embeddings.npy"), mmap_mode="r")
+        directory = os.path.join(index_path, DIRECTORY)
+        self._module = tf.saved_model.load(directory) if os.path.isdir(directory) else _built(embeddings_ND)
+        self._count = len(embeddings_ND)
+
+    def search(self, queries_BD, k):
+        """See `retrieval.graph_search`."""
+        searcher = _scann_ops().searcher_from_module(self._module)
+        rows_BK, scores_BK = searcher.search_batched(
+            queries_BD, final_num_neighbors=k, pre_reorder_num_neighbors=max(4 * k, 400)
+        )
+        # What the searched leaves lack of k blocks comes as NaN.
+        none_BK = tf.math.is_nan(scores_BK)
+        rows_BK, scores_BK = tf.where(none_BK, 0, rows_BK), tf.where(none_BK, scores_BK.dtype.min / 2, scores_BK)
+        return {"rows": tf.cast(tf.reshape(rows_BK, [-1, k]), tf.int64), "scores": tf.reshape(scores_BK, [-1, k])}
 
 
 class ScannIndex:
