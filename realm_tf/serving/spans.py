@@ -60,7 +60,7 @@ def merge(texts_BS, probabilities_BS, is_answer_BS, count, add_up):
     keys_BS = tf.where(normal_BS == "", texts_BS, normal_BS)
     same_BSS = (keys_BS[:, :, None] == keys_BS[:, None, :]) & is_answer_BS[:, None, :]
     # Of the spans of an answer the first is the most probable one.
-    leads_BS = is_answer_BS & (tf.argmax(same_BSS, axis=2, output_type=tf.int32) == tf.range(SPANS))
+    leads_BS = is_answer_BS & (tf.argmax(same_BSS, axis=2, output_type=tf.int32) == tf.range(tf.shape(keys_BS)[1]))
     if add_up:
         probabilities_BS = tf.linalg.matvec(tf.cast(same_BSS, tf.float32), probabilities_BS)
     top = tf.math.top_k(tf.where(leads_BS, probabilities_BS, 0.0), count)
