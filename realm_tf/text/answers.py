@@ -11,15 +11,16 @@ _STEPS = (
     (r"<(a|an|the)>", " "),
     (r"[<>]", ""),
     (r"[\pZ\t-\r\x1c-\x1f\x{85}]+", " "),  # str.isspace
+    (r"^ | $", ""),
 )
 
 
 def normalize_answers(texts):
     """String tensor of UTF-8 `texts` as SQuAD and ORQA compare them; see `metrics.normalize_answer`.
 
-    NFD and lower case are ICU's, which may know characters of a newer Unicode than Python's.
+    NFD and lower case are ICU's, which may know characters of a newer Unicode than Python's. NUL is dropped.
     """
     texts = tf.strings.lower(tf_text.normalize_utf8(texts, "NFD"), encoding="utf-8")
     for pattern, replacement in _STEPS:
         texts = tf.strings.regex_replace(texts, pattern, replacement)
-    return tf.strings.strip(texts)
+    return texts

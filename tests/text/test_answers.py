@@ -16,12 +16,12 @@ def known(character):
 
 
 PIECES = st.sampled_from(["the", "a", "an", "The", "AN", " ", "-", "–", "_", "'", ".", "\t", "\u3000", "é", "\u0301"])
-TEXTS = st.lists(PIECES | st.characters(codec="utf-8", max_codepoint=0xD7FF).filter(known), max_size=12).map("".join)
+TEXTS = st.lists(PIECES | st.characters(codec="utf-8", min_codepoint=1, max_codepoint=0xD7FF).filter(known), max_size=12).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=8))
 @example(["The Rhine", "a–b", "the the", "жa", "Éa", "a\u0301", "an_other", "\x1c a \x85", "<a>", "İstanbul", "ΑΣ"])
 def test_it_is_the_twin_of_the_metric(texts):
-    found = [value.decode() for value in normalize_answers(tf.constant(texts)).numpy()]
+    found = [value.decode() for value in normalize_answers(tf.constant([text.encode() for text in texts])).numpy()]
     assert found == [metrics.normalize_answer(text) for text in texts]
