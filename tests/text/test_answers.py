@@ -16,7 +16,8 @@ def known(character):
 
 
 PIECES = st.sampled_from(["the", "a", "an", "The", "AN", " ", "-", "–", "_", "'", ".", "\t", "\u3000", "é", "\u0301"])
-TEXTS = st.lists(PIECES | st.characters(codec="utf-8", min_codepoint=1, max_codepoint=0xD7FF).filter(known), max_size=12).map("".join)
+CHARACTERS = st.characters(codec="utf-8", min_codepoint=1, max_codepoint=0xD7FF).filter(known)
+TEXTS = st.lists(PIECES | CHARACTERS, max_size=12).map("".join)
 
 
 @settings(max_examples=100, deadline=None)
