@@ -1,5 +1,6 @@
 """This project's weights as a Hugging Face folder, that transformers 4.57.6 (the last with REALM) loads."""
 
+import dataclasses
 import os
 import shutil
 import uuid
@@ -10,9 +11,8 @@ from safetensors.numpy import load_file
 from realm_tf import artifacts
 from realm_tf.errors import UserError
 from realm_tf.interop import convert, hugging_face, realm_folders, tensor_files
-from realm_tf.models import build, weights
+from realm_tf.models import build, encoder, weights
 from realm_tf.retrieval import index as index_lib
-from realm_tf.serving.bundle import self_contained
 from realm_tf.training.run_context import RunContext
 
 ARCHITECTURES = tuple(realm_folders.ARCHITECTURES)
@@ -100,9 +100,19 @@ def _values(context, architecture):
 def _load(context, where, parts):
     artifacts.manifest(where)
     path = os.path.join(where, build.WEIGHTS)
-    models = convert.build_parts(parts, self_contained(context), _vocabulary_size(path))
+    models = convert.build_parts(parts, _self_contained(context), _vocabulary_size(path))
     weights.load(path, models)
     return {part: hugging_face.weights_of(convert.part_names(part, model)) for part, model in models.items()}
+
+
+def _self_contained(context):
+    """The configuration without the initial weights, whose folder may be gone: fine-tuned ones replace them."""
+    encoder_config = context.config.encoder
+    source = encoder.resolve(encoder_config)
+    sizes = ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length")
+    values = {name: getattr(source, name) for name in sizes}
+    encoder_config = dataclasses.replace(encoder_config, init="random", vocabulary=convert.VOCABULARY, **values)
+    return dataclasses.replace(context.config, encoder=encoder_config)
 
 
 def _vocabulary_size(path):
@@ -144,7 +154,7 @@ def _as_before(values, kept, records):
 
 def _anew(context, architecture, values):
     """({name: ("F32", value)}, config.json) of weights that were trained here."""
-    config = self_contained(context)
+    config = _self_contained(context)
     tensors = {}
     if any(part.endswith("embedder") for part in values):
         for field, theirs in (("pooling", "cls"), ("projection_epsilon", 1e-12)):

@@ -5,6 +5,8 @@ element-wise kernels, in bfloat16 six times slower than one fused loop. This is 
 `keras.ops`; other backends (JAX) fuse by themselves and take the plain formula.
 """
 
+import contextlib
+import contextvars
 import functools
 
 import keras
@@ -13,11 +15,29 @@ from keras import ops
 _A, _B = 0.7978845608028654, 0.035677408136300125  # sqrt(2 / pi), sqrt(2 / pi) * 0.044715
 
 
-@functools.cache
+_without_xla = contextvars.ContextVar("without_xla", default=False)
+
+
+@contextlib.contextmanager
+def without_xla():
+    """Within it, what is traced holds plain operations only: a stock TensorFlow Serving has no compiler
+    (tensorflow/serving#2214)."""
+    token = _without_xla.set(True)
+    try:
+        yield
+    finally:
+        _without_xla.reset(token)
+
+
 def compiled(function):
     """`function` of tensors, compiled by XLA on TensorFlow, itself elsewhere. The same object for the same function."""
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or _without_xla.get():
         return function
+    return _compiled(function)
+
+
+@functools.cache
+def _compiled(function):
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True, autograph=False)
@@ -25,6 +45,8 @@ def compiled(function):
 
 def gelu(x):
     """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), same shape and dtype as `x` (Hendrycks & Gimpel 2016)."""
+    if _without_xla.get():
+        return _forward(x)
     if keras.backend.backend() == "tensorflow":
         return _fused()(x)
     return keras.activations.gelu(x, approximate=True)

@@ -45,23 +45,44 @@ def build(embeddings_ND, kind, directory, config=None, make_queries=None):
         raise UserError(f"index.kind={kind!r}: known are {', '.join(INDEX_KINDS)}")
     write_embeddings(embeddings_ND, directory)
     embeddings_ND = Rows(os.path.join(directory, EMBEDDINGS))
-    settings = settings_lib.derived(dataclasses.replace(config or IndexConfig(), kind=kind), *embeddings_ND.shape)
+    settings = _settings(embeddings_ND, kind, config)
     facts = {"k": min(settings.recall_k, len(embeddings_ND))}
     if kind == "exact" and settings.precision == "float32":
         recall = 1.0  # by definition
     else:
         facts["checked_with"] = "queries" if make_queries else "perturbed blocks"
-        settings, recall = _build_checked(embeddings_ND, settings, directory, make_queries)
+        module, settings, recall = _build_checked(embeddings_ND, settings, make_queries)
+        if module:
+            from realm_tf.retrieval import searcher
+
+            searcher.save(module, os.path.join(directory, _door(kind).DIRECTORY))
     return {**facts, "recall_at_k": round(recall, 4), "settings": _told(settings)}
 
 
-def _build_checked(embeddings_ND, settings, directory, make_queries):
-    """Builds, strengthens, saves. Returns (settings, recall)."""
+def build_module(embeddings_ND, kind, config=None):
+    """A checked searcher of kind "scann" or "ivf", whose `search` is that of `searcher.compiled`; see `build`."""
+    return _build_checked(embeddings_ND, _settings(embeddings_ND, kind, config), None)[0]
+
+
+def load_module(path, kind):
+    """The searcher that an index version of kind "scann" or "ivf" holds, as `build_module` makes it."""
+    import tensorflow as tf
+
+    door = _door(kind)
+    door.register_ops()
+    return tf.saved_model.load(os.path.join(path, door.DIRECTORY))
+
+
+def _settings(embeddings_ND, kind, config):
+    return settings_lib.derived(dataclasses.replace(config or IndexConfig(), kind=kind), *embeddings_ND.shape)
+
+
+def _build_checked(embeddings_ND, settings, make_queries):
+    """Builds and strengthens. Returns (module, settings, recall); "exact" has no module."""
     from realm_tf.retrieval import check as check_lib
-    from realm_tf.retrieval import searcher
 
     queries_BD = make_queries() if make_queries else check_lib.perturbed(embeddings_ND, settings.check_queries)
-    check = check_lib.Check(embeddings_ND, queries_BD, settings.recall_k)
+    check, module = check_lib.Check(embeddings_ND, queries_BD, settings.recall_k), None
     if settings.kind == "exact":
         recall = check.recall(lambda queries, k: _exact(embeddings_ND, settings).search(queries, k)[0])
     else:
@@ -76,9 +97,7 @@ def _build_checked(embeddings_ND, settings, directory, make_queries):
             settings, recall = check_lib.strengthen(module, settings, check)
     if recall < settings.recall_floor:
         check_lib.refuse(recall, settings, len(embeddings_ND))
-    if settings.kind != "exact":
-        searcher.save(module, os.path.join(directory, door.DIRECTORY))
-    return settings, recall
+    return module, settings, recall
 
 
 def _door(kind):

@@ -153,6 +153,10 @@ def _means(embeddings_ND, order, sizes):
     return (sums_CD / sizes[:, None]).astype(np.float32)
 
 
+def register_ops():
+    """Nothing: all operations are TensorFlow's own."""
+
+
 def load(path, count, shortlist):
     """The `SavedIndex` of an index version."""
     return searcher.SavedIndex(path, DIRECTORY, count, shortlist)

@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from realm_tf import metrics
+from realm_tf.serving import spans
 
-SPANS = 64  # best spans of a question whose probabilities are added up by answer
 BATCH = 16
 
 
@@ -38,17 +37,19 @@ class Answerer:
     """
 
     def __init__(self, context, model, batches):
-        self._context, self._model, self._batches = context, model, batches
+        self._context, self._batches = context, batches
+        add_up = context.config.finetune.add_up_spans
 
         @tf.function(reduce_retracing=True)
         def score(batch):
             scores_BT = model.beam_scores(batch)
-            logits_BX = model.span_logits(batch, scores_BT)
-            num_read = tf.shape(batch["joint_ids"])[0] // tf.shape(scores_BT)[0]
-            values, indices = tf.math.top_k(tf.nn.softmax(logits_BX), tf.minimum(SPANS, tf.shape(logits_BX)[1]))
-            return values, indices, tf.nn.softmax(scores_BT[:, :num_read])
+            scores_BK = scores_BT[:, : tf.shape(batch["joint_ids"])[0] // tf.shape(scores_BT)[0]]
+            of_rows = spans.best_of_rows(model.reader(batch["joint_ids"], batch["joint_segments"], training=False))
+            best = spans.best_of_questions(*of_rows, scores_BK, model.reader.max_span_width)
+            return *best, tf.nn.softmax(scores_BK)
 
         self._score = score
+        self._merge = tf.function(lambda *args: spans.merge(*args, add_up), reduce_retracing=True)
 
     def best(self, questions):
         """[(best Answer, [Retrieved])] in the order of the questions."""
@@ -64,32 +65,35 @@ class Answerer:
     def _answer_batch(self, questions, num_answers):
         beam = self._context.config.finetune.reader_beam
         batch, rows_BT, question_lengths = self._batches.build(questions, with_answers=False, beam=beam)
-        values, indices, priors = (x.numpy() for x in self._score({k: tf.constant(v) for k, v in batch.items()}))
-        joint_length, width = batch["joint_ids"].shape[1], self._model.reader.max_span_width
+        values = self._score({name: tf.constant(value) for name, value in batch.items()})
+        probabilities_BS, places_BS, firsts_BS, lasts_BS, priors_BK = (x.numpy() for x in values)
+        firsts_BS, lasts_BS = firsts_BS - question_lengths[:, None], lasts_BS - question_lengths[:, None]
+        rows_BS = np.take_along_axis(rows_BT, places_BS, axis=1)
+        found = [
+            [self._span(*span) for span in zip(*spans_S, strict=True)]
+            for spans_S in zip(rows_BS, firsts_BS, lasts_BS, strict=True)
+        ]
+        texts_BS = tf.constant([[text for text, *_ in found_S] for found_S in found])
+        is_answer_BS = tf.constant([[bool(text) for text, *_ in found_S] for found_S in found])
+        count = min(num_answers, spans.SPANS)
+        chosen_Bn, chosen_probability_Bn = (
+            x.numpy() for x in self._merge(texts_BS, tf.constant(probabilities_BS), is_answer_BS, count)
+        )
         results = []
         for b in range(len(questions)):
-            block, rest = np.divmod(indices[b], joint_length * width)
-            start, extent = np.divmod(rest, width)
-            first = start - question_lengths[b]
-            retrieved = [Retrieved(int(r), float(p)) for r, p in zip(rows_BT[b], priors[b], strict=False)]
-            spans = zip(values[b], rows_BT[b][block], first, first + extent, strict=True)
-            results.append((self._merge(spans, num_answers), retrieved))
+            answers = [
+                Answer(found[b][s][0], float(p), int(rows_BS[b, s]), *found[b][s][1:])
+                for s, p in zip(chosen_Bn[b], chosen_probability_Bn[b], strict=True)
+                if p > 0
+            ]
+            retrieved = [Retrieved(int(r), float(p)) for r, p in zip(rows_BT[b], priors_BK[b], strict=False)]
+            results.append((answers or [Answer("", 0.0, 0, 0, 0)], retrieved))
         return results
 
-    def _merge(self, spans, num_answers):
-        """Adds up the probabilities of spans with one normalised text; spans come best first."""
-        merged, add_up = {}, self._context.config.finetune.add_up_spans
-        for probability, row, first, last in spans:
-            starts, ends = self._context.blocks.token_offsets(row)
-            if probability < 1e-9 or first < 0 or last >= len(starts):
-                continue
-            start, end = int(starts[first]), int(ends[last])
-            text = self._context.blocks.text(row)[start:end]
-            key = metrics.normalize_answer(text) or text
-            if key not in merged:
-                merged[key] = Answer(text, float(probability), int(row), start, end)
-            elif add_up:
-                best = merged[key]
-                merged[key] = dataclasses.replace(best, probability=best.probability + float(probability))
-        ordered = sorted(merged.values(), key=lambda a: -a.probability)[:num_answers]
-        return ordered or [Answer("", 0.0, 0, 0, 0)]
+    def _span(self, row, first, last):
+        """(text, start, end) of pieces `first` to `last` of a block; "" if it has no such pieces."""
+        starts, ends = self._context.blocks.token_offsets(row)
+        if first < 0 or last >= len(starts):
+            return "", 0, 0
+        start, end = int(starts[first]), int(ends[last])
+        return self._context.blocks.text(row)[start:end], start, end

@@ -1,79 +1,95 @@
-"""An export: everything that answering needs, in one numbered directory, readable without the run that made it."""
+"""An export: one SavedModel from question strings to sourced answers, in a numbered directory, and what asks it.
 
-import dataclasses
-import json
+Its layout is TensorFlow Serving's (saved_model.pb, variables/, assets.extra/), with a manifest beside.
+"""
+
+import math
 import os
-import shutil
+
+import tensorflow as tf
 
 from realm_tf import artifacts
-from realm_tf import config as config_lib
-from realm_tf.data.questions import Question
 from realm_tf.errors import UserError
-from realm_tf.models import build, encoder, weights
-from realm_tf.models.open_qa import OpenQA
-from realm_tf.retrieval import index as index_lib
-from realm_tf.serving.answerer import Answerer
-from realm_tf.training import finetuned
-from realm_tf.training.qa_batches import QABatches
-from realm_tf.training.refresher import make_query_fn
-from realm_tf.training.run_context import CONFIG, RunContext
+from realm_tf.text import tokenizer  # noqa: F401 (TensorFlow Text's operations, which every export holds)
 
-VOCABULARY = "vocab.txt"
+NUM_ANSWERS = 5
+SAMPLES = 8  # questions of the warm-up, of one request and of the check before publishing
 
 
-def export(context, system="realm", output=None):
-    """Writes export/<version>/ with the fine-tuned system, its index, the blocks and the vocabulary; returns the path.
+def export(context, system="realm", output=None, searcher="exact", num_answers=NUM_ANSWERS):
+    """Writes export/<version>/ with the fine-tuned system, its blocks and a searcher over them; returns the path.
 
-    Index and blocks are of the newest corpus version of the run. The version is one more than the newest. Raises
-    `UserError` if the system or its index is missing, or they do not belong together.
+    Index and blocks are of the newest corpus version of the run. The version is one more than the newest.
+
+    Args:
+      context: `RunContext`.
+      system: "realm" or "orqa".
+      output: directory of the versions; by default WORKDIR/export.
+      searcher: one of `config.INDEX_KINDS`.
+      num_answers: n, the answers that the graph gives for a question.
+
+    Raises: `UserError` if the system or its index is missing, if they do not belong together, or if its answers are not
+      finite.
     """
+    from realm_tf.retrieval import graph_search
+    from realm_tf.serving import warmup
+    from realm_tf.serving.graph import AnswerGraph
+    from realm_tf.training import finetuned
+    from realm_tf.training.finetune import load_finetuned
+
     context = context.updated()
     manifest = finetuned.open_manifest(context, system)
-    model_path, index_path = context.path("finetune", system, "model"), context.index_path(manifest["index"])
+    model, index_path = load_finetuned(context, system)
+    model_path, index_manifest = context.path("finetune", system, "model"), artifacts.manifest(index_path)
+    graph = AnswerGraph(
+        model,
+        context.tokenizer,
+        context.blocks,
+        graph_search.make_searcher(searcher, index_path, context.config.index),
+        context.config,
+        num_answers,
+    )
     parent = output or context.path("export")
     newest = artifacts.newest(parent)
     path = os.path.join(parent, str(newest[0] + 1 if newest else 1))
+    titles = [context.blocks.title(n * len(context.blocks) // SAMPLES) for n in range(SAMPLES)]
+    questions = [f"What is {title}?" for title in titles]
     with artifacts.publish(
         path,
         kind="export",
         system=system,
+        searcher=searcher,
+        answers=num_answers,
         vocabulary=manifest["vocabulary"],
         corpus_fingerprint=context.blocks.manifest["corpus_fingerprint"],
         index_step=manifest["index_step"],
+        index={name: index_manifest[name] for name in ("step", "created", "blocks")},
     ) as (tmp, _):
-        shutil.copytree(context.blocks.path, os.path.join(tmp, "blocks"))
-        shutil.copytree(index_path, os.path.join(tmp, "index"))
-        shutil.copy(os.path.join(model_path, build.WEIGHTS), os.path.join(tmp, build.WEIGHTS))
-        shutil.copy(context.tokenizer.path, os.path.join(tmp, VOCABULARY))
-        with open(os.path.join(tmp, CONFIG), "w", encoding="utf-8") as file:
-            json.dump(config_lib.to_dict(self_contained(context)), file, indent=2)
+        graph.save(tmp)
+        warmup.write(
+            tmp,
+            [
+                ("serving_default", questions[:1]),
+                ("serving_default", questions),
+                ("retrieve", questions[:1]),
+                ("embed", questions[:1]),
+            ],
+        )
+        _check(tmp, model_path, questions)
     return path
 
 
-def self_contained(context):
-    """The configuration without the initial weights, whose folder may be gone: fine-tuned ones replace them."""
-    encoder_config = context.config.encoder
-    source = encoder.resolve(encoder_config)
-    sizes = ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length")
-    return dataclasses.replace(
-        context.config,
-        encoder=dataclasses.replace(
-            encoder_config, init="random", vocabulary=VOCABULARY, **{name: getattr(source, name) for name in sizes}
-        ),
-    )
-
-
-def _open_context(path):
-    """The `RunContext` of a version, with its own vocabulary."""
-    config = config_lib.from_dict(artifacts.read_json(os.path.join(path, CONFIG)))
-    encoder_config = dataclasses.replace(config.encoder, vocabulary=os.path.join(path, VOCABULARY))
-    return RunContext(path, dataclasses.replace(config, encoder=encoder_config))
+def _check(path, model_path, questions):
+    """Asks a version that is not published yet. Raises `UserError` if what it says cannot be published."""
+    values = tf.saved_model.load(path).signatures["serving_default"](question=tf.constant(questions))
+    if not all(math.isfinite(p) for p in values["probability"].numpy().ravel()):
+        raise UserError(f"the answers of {model_path} have probabilities that are not finite: fine-tune it again")
 
 
 class Bundle:
     """Answers questions from the newest version under an export directory, as JSON values.
 
-    Raises `UserError` if the directory holds no version.
+    Raises `UserError` if the directory holds no version, or one that cannot be loaded.
     """
 
     def __init__(self, export_dir):
@@ -83,51 +99,50 @@ class Bundle:
                 f"{export_dir} holds no exported version: run python -m realm_tf.export --workdir=... first"
             )
         self.path = found[1]
-        context = _open_context(self.path)
-        self._context = context
-        config = context.config
-        retriever = build.build_retriever(config.encoder, context.tokenizer.vocabulary_size)
-        reader = build.build_span_reader(config.encoder, config.finetune, context.tokenizer.vocabulary_size)
-        parts = {"query_embedder": retriever.query_embedder, "span_reader": reader}
-        weights.load(os.path.join(self.path, build.WEIGHTS), parts)
-        index_path = os.path.join(self.path, "index")
-        batches = QABatches(
-            context, index_lib.load(index_path), index_lib.load_embeddings(index_path), make_query_fn(retriever)
-        )
-        self._answerer = Answerer(context, OpenQA(retriever, reader), batches)
-        manifest = artifacts.manifest(index_path)
-        self._index = {name: manifest[name] for name in ("step", "created", "blocks")}
+        manifest = artifacts.manifest(self.path)
+        if not tf.saved_model.contains_saved_model(self.path):
+            raise UserError(f"{self.path} is an export of an older version of this code: export the run again")
+        if manifest["searcher"] == "scann":
+            from realm_tf.retrieval import scann_index
 
-    def ask(self, questions, num_answers=5):
-        """The `ask` JSON object of each question string."""
-        asked = [Question(text, (), "string", "") for text in questions]
-        answered = self._answerer.answer(asked, num_answers)
-        return [self._value(text, *found) for text, found in zip(questions, answered, strict=True)]
+            scann_index.register_ops()
+        # The module owns the variables: it lives as long as the signature is called.
+        self._module = tf.saved_model.load(self.path)
+        self._answer = self._module.signatures["serving_default"]
+        self._index, self._num_answers = manifest["index"], manifest["answers"]
 
-    def _value(self, question, answers, retrieved):
-        blocks = self._context.blocks
+    def ask(self, questions, num_answers=NUM_ANSWERS):
+        """The `ask` JSON object of each question string. Raises `UserError` for more answers than the export gives."""
+        if num_answers > self._num_answers:
+            raise UserError(
+                f"{self.path} gives {self._num_answers} answers, not {num_answers}: export with --num_answers"
+            )
+        encoded = [question.encode("utf-8", "replace") for question in questions]
+        values = self._answer(question=tf.constant(encoded, tf.string, [len(encoded)]))
+        columns = {name: _plain(value) for name, value in values.items()}
+        return [self._value(question, b, columns, num_answers) for b, question in enumerate(questions)]
+
+    def _value(self, question, b, columns, num_answers):
+        names = ("answer", "probability", "block_id", "title", "block_text", "start", "end")
+        answers = zip(*(columns[name][b][:num_answers] for name in names), strict=True)
+        retrieved = (columns[f"retrieved_{name}"][b] for name in ("block_id", "title", "probability"))
         return {
             "question": question,
             "answers": [
-                {
-                    "text": answer.text,
-                    "probability": round(answer.probability, 6),
-                    "block_id": blocks.block_id(answer.row),
-                    "title": blocks.title(answer.row),
-                    "block_text": blocks.text(answer.row),
-                    "start": answer.start,
-                    "end": answer.end,
-                }
-                for answer in answers
-                if answer.text
+                dict(zip(("text", *names[1:]), answer, strict=True)) for answer in answers if answer[1] > 0
             ],
             "retrieved": [
-                {
-                    "block_id": blocks.block_id(block.row),
-                    "title": blocks.title(block.row),
-                    "probability": round(block.probability, 6),
-                }
-                for block in retrieved
+                dict(zip(("block_id", "title", "probability"), block, strict=True))
+                for block in zip(*retrieved, strict=True)
             ],
             "index": self._index,
         }
+
+
+def _plain(tensor):
+    """Nested lists of Python values; probabilities to six places."""
+    if tensor.dtype == tf.string:
+        return [[value.decode() for value in row] for row in tensor.numpy()]
+    if tensor.dtype == tf.float32:
+        return [[round(float(value), 6) for value in row] for row in tensor.numpy()]
+    return tensor.numpy().tolist()

@@ -87,8 +87,11 @@ class Tokenizer:
         return TokenizedTexts(ids.flat_values.numpy(), starts.astype(np.int32), ends.astype(np.int32), row_splits)
 
     def graph_tokenize(self, texts_B):
-        """In a TensorFlow graph: RaggedTensor of int32 piece ids for a [B] string tensor."""
-        return self._fast.tokenize(texts_B)
+        """In a TensorFlow graph: RaggedTensor of int32 piece ids for a [B] string tensor.
+
+        The same pieces as `tokenize`; bytes that are not UTF-8 are read as U+FFFD, one by one.
+        """
+        return self._fast.tokenize(tf.strings.unicode_transcode(texts_B, "UTF-8", "UTF-8", errors="replace"))
 
     def to_text(self, token_ids):
         """A readable string of pieces, for filler words and logs; not the original characters."""

@@ -70,7 +70,8 @@ def load(context):
     """(`Answerer`, `BM25Index`) of the fine-tuned system."""
     manifest = finetuned.open_manifest(context, SYSTEM)
     index = open_index(context)
-    reader = build.build_span_reader(context.config.encoder, context.config.finetune, context.tokenizer.vocabulary_size)
+    encoder, pieces = finetuned.answering_encoder(context), context.tokenizer.vocabulary_size
+    reader = build.build_span_reader(encoder, context.config.finetune, pieces)
     finetuned.load_weights(context, SYSTEM, {"span_reader": reader})
     return Answerer(context, OpenQA(None, reader), BM25Batches(context, index, manifest["scale"])), index
 

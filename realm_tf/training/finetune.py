@@ -124,7 +124,8 @@ def _require_answers(start):
 def load_finetuned(context, system="realm"):
     """The `OpenQA` model and index path of a fine-tuned system with a retriever ("realm", "orqa"), ready to answer."""
     manifest = finetuned.open_manifest(context, system)
-    retriever = build.build_retriever(context.config.encoder, context.tokenizer.vocabulary_size)
-    reader = build.build_span_reader(context.config.encoder, context.config.finetune, context.tokenizer.vocabulary_size)
+    encoder, pieces = finetuned.answering_encoder(context), context.tokenizer.vocabulary_size
+    retriever = build.build_retriever(encoder, pieces)
+    reader = build.build_span_reader(encoder, context.config.finetune, pieces)
     finetuned.load_weights(context, system, {"query_embedder": retriever.query_embedder, "span_reader": reader})
     return OpenQA(retriever, reader), context.index_path(manifest["index"])

@@ -56,6 +56,15 @@ def open_manifest(context, system):
     return manifest
 
 
+def answering_encoder(context):
+    """The `EncoderConfig` that fine-tuned systems answer with: in float32, whatever they were trained in.
+
+    In bfloat16 what stands beside a question in its batch moves probabilities by hundredths, and which of two answers
+    comes first would differ between `evaluate` and an export; many CPUs have no bfloat16 units either.
+    """
+    return dataclasses.replace(context.config.encoder, dtype="float32")
+
+
 def load_weights(context, system, parts):
     """Assigns the fine-tuned weights of a system to `parts`, named as in its `Start`."""
     weights.load(context.path("finetune", system, "model", build.WEIGHTS), parts)

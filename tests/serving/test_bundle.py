@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from realm_tf.errors import UserError
 from realm_tf.serving.bundle import Bundle, export
@@ -20,21 +22,41 @@ def exports(tiny_run, tmp_path):
 
 
 def test_it_needs_nothing_else_of_the_run(exports, tiny_run):
-    for path in exports.rglob("*.json"):
-        assert str(tiny_run) not in path.read_text()
+    for path in exports.rglob("*"):
+        assert path.is_dir() or str(tiny_run).encode() not in path.read_bytes()
     value = Bundle(exports).ask([QUESTION])[0]
     answer = value["answers"][0]
     assert answer["block_text"][answer["start"] : answer["end"]] == answer["text"]
 
 
-def test_it_carries_its_own_vocabulary_and_sizes(exports):
-    """The weights that fine-tuning started from, and their vocabulary, may be gone by now."""
-    config = json.loads((exports / "1" / "config.json").read_text())["encoder"]
-    assert (config["init"], config["vocabulary"]) == ("random", "vocab.txt")
-    assert (config["num_layers"], config["hidden_dim"]) == (1, 32)
-    os.remove(exports / "1" / "vocab.txt")
-    with pytest.raises(UserError, match=f"{exports}/1/vocab.txt"):
+def test_it_has_the_layout_of_tensorflow_serving(exports):
+    files = {path.relative_to(exports / "1").as_posix() for path in exports.rglob("*") if path.is_file()}
+    assert {"saved_model.pb", "variables/variables.index", "assets.extra/tf_serving_warmup_requests"} < files
+    manifest = json.loads((exports / "1" / "manifest.json").read_text())
+    assert (manifest["searcher"], manifest["answers"]) == ("exact", 5)
+    assert list(manifest["index"]) == ["step", "created", "blocks"]
+
+
+def test_more_answers_than_it_gives(exports):
+    with pytest.raises(UserError, match="gives 5 answers, not 6: export with --num_answers"):
+        Bundle(exports).ask([QUESTION], 6)
+
+
+def test_a_version_without_a_graph(exports):
+    os.remove(exports / "1" / "saved_model.pb")
+    with pytest.raises(UserError, match=f"{exports}/1 .*export the run again"):
         Bundle(exports)
+
+
+def test_answers_that_are_not_finite_are_not_published(tiny_run, tmp_path):
+    workdir = shutil.copytree(tiny_run, tmp_path / "run")
+    path = workdir / "finetune" / "realm" / "model" / "weights.safetensors"
+    arrays = load_file(path)
+    name = next(name for name in arrays if "span_logit/bias" in name)
+    save_file(arrays | {name: np.full_like(arrays[name], np.nan)}, path)
+    with pytest.raises(UserError, match="not finite"):
+        export(RunContext(workdir))
+    assert os.listdir(workdir / "export") == ["1"]
 
 
 def test_the_newest_numeric_version_is_used(exports):
@@ -65,14 +87,3 @@ def test_odd_questions(exports, question):
     value = Bundle(exports).ask([question])[0]
     assert len(value["retrieved"]) == 2
     json.dumps(value)
-
-
-def test_export_copies_what_a_link_points_to(tiny_run, tmp_path):
-    """A run may keep its blocks on another disk; an export that is moved must not point there."""
-    workdir = shutil.copytree(tiny_run, tmp_path / "run")
-    shutil.move(workdir / "blocks", tmp_path / "disk")
-    (workdir / "blocks").symlink_to(tmp_path / "disk")
-    path = export(RunContext(workdir))
-    assert path == str(workdir / "export" / "2")
-    assert not any(found.is_symlink() for found in (workdir / "export" / "2").rglob("*"))
-    assert (workdir / "export" / "2" / "blocks" / "texts.bin").read_bytes()
