@@ -228,8 +228,10 @@ def _import_faiss():
 
 
 def _build_faiss(folder, kind, path):
+    from realm_tf.retrieval.index import Rows
+
     faiss = _import_faiss()
-    embeddings = np.load(_embeddings(folder), mmap_mode="r")
+    embeddings = Rows(_embeddings(folder))
     count, dim = embeddings.shape
     lists = int(4 * count**0.5)
     factory = {

@@ -111,18 +111,18 @@ def kmeans(embeddings_ND, count, sample_size, seed=0):
 def assign(embeddings_ND, centres_CD):
     """The nearest centre, int64 [N]: argmax of x.c - |c|^2 / 2."""
     centres_CD = tf.constant(centres_CD, tf.float32)
-    halves_C = 0.5 * tf.reduce_sum(tf.square(centres_CD), axis=1)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, centres_CD.shape[1]])], reduce_retracing=True)
-    def nearest(rows_RD):
-        return tf.argmax(tf.matmul(rows_RD, centres_CD, transpose_b=True) - halves_C, axis=1)
-
     step = max(1, ASSIGN_CELLS // len(centres_CD))
     parts = [
-        nearest(np.asarray(embeddings_ND[start : start + step])).numpy()
+        _nearest(tf.constant(embeddings_ND[start : start + step], tf.float32), centres_CD).numpy()
         for start in range(0, len(embeddings_ND), step)
     ]
     return np.concatenate(parts)
+
+
+@tf.function(input_signature=[tf.TensorSpec([None, None]), tf.TensorSpec([None, None])])
+def _nearest(rows_RD, centres_CD):
+    halves_C = 0.5 * tf.reduce_sum(tf.square(centres_CD), axis=1)
+    return tf.argmax(tf.matmul(rows_RD, centres_CD, transpose_b=True) - halves_C, axis=1)
 
 
 def _cut(embeddings_ND, order, sizes, longest):

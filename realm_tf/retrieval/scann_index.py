@@ -68,7 +68,11 @@ class ScannSearcher(tf.Module):
 
     def _search(self, queries_BD, k):
         k = tf.minimum(k, self._blocks)
-        handles = [shard.handle() for shard in self.shards]
+        handles = []
+        for shard in self.shards:
+            # One after the other: what the first search unpacks for a moment is then of one shard.
+            with tf.control_dependencies(handles[-1:]):
+                handles.append(shard.handle())
         wanted = k
         if self.vectors is not None:
             wanted = tf.minimum(self.rescored + settings_lib.SHORTLIST_PER_BLOCK * k, self._blocks)

@@ -10,7 +10,7 @@ from realm_tf.errors import UserError
 SIGNATURE = "search"
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 CHUNK = 1 << 16  # rows converted at once
-ROWS_PER_CALL = 1 << 19  # shortlisted rows of one call: bounds the memory of [B, R, D] vectors
+ROWS_PER_CALL = 1 << 16  # shortlisted rows of one call: the [B, R, D] vectors of more leave the processor's caches
 
 
 class Vectors(tf.Module):

@@ -52,13 +52,12 @@ def shards(config, blocks):
     return list(zip(bounds[:-1], bounds[1:], strict=True))
 
 
-def strengthened(settings):
-    """Yields settings that search more and more, beginning with `settings` and ending with every leaf."""
-    factor = 1.0
-    while True:
-        searched = min(settings.leaves, int(settings.leaves_searched * factor))
-        rescored = max(settings.rescored, min(int(settings.rescored * factor), MOST_RESCORED))
-        yield dataclasses.replace(settings, leaves_searched=searched, rescored=rescored)
-        if searched >= settings.leaves:
-            return
-        factor *= 1.5
+def stronger(settings):
+    """The next stronger settings: with more leaves searched, and with more blocks re-scored. [] if there are none."""
+    found = []
+    if settings.leaves_searched < settings.leaves:
+        searched = min(settings.leaves, settings.leaves_searched * 3 // 2 + 1)
+        found.append(dataclasses.replace(settings, leaves_searched=searched))
+    if settings.kind == "scann" and settings.leaves and settings.rescored < MOST_RESCORED:
+        found.append(dataclasses.replace(settings, rescored=min(MOST_RESCORED, settings.rescored * 3 // 2 + 1)))
+    return found

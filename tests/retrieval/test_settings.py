@@ -24,14 +24,20 @@ def test_what_is_given_stays():
 def test_a_small_corpus_has_no_leaves():
     settings = settings_lib.derived(IndexConfig(), 705, 16)
     assert (settings.leaves, settings.leaves_searched, settings.precision) == (0, 0, "float32")
-    assert list(settings_lib.strengthened(settings)) == [settings]
+    assert settings_lib.stronger(settings) == []
 
 
-def test_strengthened_settings_end_with_every_leaf():
+def test_stronger_settings_search_or_re_score_half_as_much_again():
     settings = settings_lib.derived(IndexConfig(leaves=30, leaves_searched=10, rescored=100), 1000, 16)
-    # Times 1, 1.5, 2.25, and 3.375, cut to the 30 leaves there are.
-    tried = [(s.leaves_searched, s.rescored) for s in settings_lib.strengthened(settings)]
-    assert tried == [(10, 100), (15, 150), (22, 225), (30, 337)]
+    # 10 * 3 // 2 + 1 = 16, 100 * 3 // 2 + 1 = 151.
+    assert [(s.leaves_searched, s.rescored) for s in settings_lib.stronger(settings)] == [(16, 100), (10, 151)]
+
+
+def test_the_strongest_settings_search_every_leaf():
+    for kind, rescored in (("ivf", 100), ("scann", settings_lib.MOST_RESCORED)):
+        settings = settings_lib.derived(IndexConfig(kind, leaves=30, leaves_searched=29, rescored=rescored), 1000, 16)
+        (strongest,) = settings_lib.stronger(settings)
+        assert strongest.leaves_searched == 30 and settings_lib.stronger(strongest) == []
 
 
 @pytest.mark.parametrize(
