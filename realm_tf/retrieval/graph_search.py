@@ -1,7 +1,7 @@
 """Searchers that a TensorFlow graph can hold, for exports: an object with `search(queries_BD, k)` in TensorFlow ops.
 
-`search` gives {"rows": int64 [B, k], "scores": float32 [B, k]}, best first, k at most N; what it searches is in
-variables, so that a corpus may be larger than the 2 GB of a graph.
+`search` takes k as an int32 scalar, at most N, and gives {"rows": int64 [B, k], "scores": float32 [B, k]}, best first;
+what it searches is in variables, so that a corpus may be larger than the 2 GB of a graph.
 """
 
 import numpy as np

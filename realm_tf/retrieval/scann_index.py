@@ -71,7 +71,7 @@ class GraphSearcher(tf.Module):
         """See `retrieval.graph_search`."""
         searcher = _scann_ops().searcher_from_module(self._module)
         rows_BK, scores_BK = searcher.search_batched(
-            queries_BD, final_num_neighbors=k, pre_reorder_num_neighbors=max(4 * k, 400)
+            queries_BD, final_num_neighbors=k, pre_reorder_num_neighbors=tf.maximum(4 * k, 400)
         )
         # What the searched leaves lack of k blocks comes as NaN.
         none_BK = tf.math.is_nan(scores_BK)

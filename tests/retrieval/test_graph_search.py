@@ -23,7 +23,7 @@ def publish(path, kind):
 def test_search_equals_sorting_all_scores_and_outlives_saving(tmp_path, kind, of):
     searcher = graph_search.make_searcher(kind, publish(tmp_path / "step_0", of))
     signature = [tf.TensorSpec([None, 16], tf.float32, "queries")]
-    searcher.function = tf.function(lambda queries: searcher.search(queries, 9), input_signature=signature)
+    searcher.function = tf.function(lambda queries: searcher.search(queries, tf.constant(9)), input_signature=signature)
     tf.saved_model.save(searcher, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     expected = np.argsort(-(QUERIES @ EMBEDDINGS.T), axis=1)[:, :9]
@@ -37,8 +37,8 @@ def test_search_equals_sorting_all_scores_and_outlives_saving(tmp_path, kind, of
 def test_exact_search_in_chunks_equals_one_pass(monkeypatch):
     # Two copies of each vector: rows of equal score come by number, in whatever chunks they are.
     searcher = graph_search.ExactSearcher(np.concatenate([EMBEDDINGS[:50], EMBEDDINGS[:50]]))
-    whole = searcher.search(tf.constant(QUERIES), 20)
+    whole = searcher.search(tf.constant(QUERIES), tf.constant(20))
     monkeypatch.setattr(graph_search, "CHUNK", 33)
-    chunked = searcher.search(tf.constant(QUERIES), 20)
+    chunked = searcher.search(tf.constant(QUERIES), tf.constant(20))
     np.testing.assert_array_equal(whole["rows"], chunked["rows"])
     np.testing.assert_allclose(whole["scores"], chunked["scores"], rtol=1e-5)
