@@ -3,9 +3,9 @@
 Its layout is TensorFlow Serving's (saved_model.pb, variables/, assets.extra/), with a manifest beside.
 """
 
-import math
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from realm_tf import artifacts
@@ -28,8 +28,8 @@ def export(context, system="realm", output=None, searcher="exact", num_answers=N
       searcher: one of `config.INDEX_KINDS`.
       num_answers: n, the answers that the graph gives for a question.
 
-    Raises: `UserError` if the system or its index is missing, if they do not belong together, or if its answers are not
-      finite.
+    Raises: `UserError` if the system or its index is missing, if they do not belong together, or if it answers nothing:
+      what is not finite has no answers.
     """
     from realm_tf.retrieval import graph_search
     from realm_tf.serving import warmup
@@ -80,10 +80,12 @@ def export(context, system="realm", output=None, searcher="exact", num_answers=N
 
 
 def _check(path, model_path, questions):
-    """Asks a version that is not published yet. Raises `UserError` if what it says cannot be published."""
+    """Asks a version that is not published yet. Raises `UserError` if it answers nothing."""
     values = tf.saved_model.load(path).signatures["serving_default"](question=tf.constant(questions))
-    if not all(math.isfinite(p) for p in values["probability"].numpy().ravel()):
-        raise UserError(f"the answers of {model_path} have probabilities that are not finite: fine-tune it again")
+    # Where logits are not finite there is no answer, and the probability of the blocks is not finite itself.
+    found = values["probability"].numpy().max() > 0 and np.isfinite(values["retrieved_probability"].numpy()).all()
+    if not found:
+        raise UserError(f"{model_path} answers nothing: its weights are not finite, or its corpus has no text")
 
 
 class Bundle:

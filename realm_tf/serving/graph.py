@@ -92,7 +92,7 @@ class AnswerGraph(tf.Module):
 
     def _search(self, queries_BD):
         """(rows int64 [B, K], relevance scores float32 [B, K])."""
-        found = self._searcher.search(queries_BD, self._num_read)
+        found = self._searcher.search(queries_BD, tf.constant(self._num_read))
         shape = [None, self._num_read]
         return tf.ensure_shape(found["rows"], shape), tf.ensure_shape(found["scores"], shape)
 

@@ -26,7 +26,7 @@ def publish(path, kind):
 def test_search_equals_sorting_all_scores_and_outlives_saving(tmp_path, kind, of):
     searcher = graph_search.make_searcher(kind, publish(tmp_path / "step_0", of))
     signature = [tf.TensorSpec([None, 16], tf.float32, "queries")]
-    searcher.function = tf.function(lambda queries: searcher.search(queries, 9), input_signature=signature)
+    searcher.function = tf.function(lambda queries: searcher.search(queries, tf.constant(9)), input_signature=signature)
     tf.saved_model.save(searcher, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     expected = np.argsort(-(QUERIES @ EMBEDDINGS.T), axis=1)[:, :9]

@@ -48,13 +48,14 @@ def test_a_version_without_a_graph(exports):
         Bundle(exports)
 
 
-def test_answers_that_are_not_finite_are_not_published(tiny_run, tmp_path):
+@pytest.mark.parametrize("broken", ["span_logit/bias", "projection/kernel"])
+def test_what_answers_nothing_is_not_published(tiny_run, tmp_path, broken):
     workdir = shutil.copytree(tiny_run, tmp_path / "run")
     path = workdir / "finetune" / "realm" / "model" / "weights.safetensors"
     arrays = load_file(path)
-    name = next(name for name in arrays if "span_logit/bias" in name)
+    name = next(name for name in arrays if broken in name)
     save_file(arrays | {name: np.full_like(arrays[name], np.nan)}, path)
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="answers nothing: its weights are not finite"):
         export(RunContext(workdir))
     assert os.listdir(workdir / "export") == ["1"]
 

@@ -221,14 +221,13 @@ def test_fewer_answers_than_asked_for(tiny_run, tmp_path):
     from beam_jobs import split_blocks
     from realm_tf.data.blocks import BlockStore
     from realm_tf.retrieval.exact_index import ExactSearcher
-    from realm_tf.retrieval.graph_search import GraphSearcher
     from realm_tf.training.finetune import load_finetuned
 
     context = RunContext(tiny_run)
     (tmp_path / "documents.jsonl").write_text(json.dumps({"id": "1", "title": "Water", "text": "Ice"}) + "\n")
     split_blocks.run(str(tmp_path / "documents.jsonl"), str(tmp_path / "blocks"), str(context.tokenizer.path), 64)
     blocks, (model, _) = BlockStore(tmp_path / "blocks"), load_finetuned(context)
-    searcher = GraphSearcher(ExactSearcher(np.ones((1, 16), np.float32)))
+    searcher = ExactSearcher(np.ones((1, 16), np.float32))
     AnswerGraph(model, context.tokenizer, blocks, searcher, context.config, 3).save(str(tmp_path / "export"))
     values = answer(tf.saved_model.load(str(tmp_path / "export")), ["What is ice?"])
     assert len(blocks.body_tokens(0)) == 1
