@@ -159,6 +159,8 @@ def test_two_versions_in_one_process_stay_apart(tmp_path):
     first = save(tmp_path / "step_0", "scann", CLUSTERED, TREE)
     second = save(tmp_path / "step_1", "scann", CLUSTERED[::-1], TREE)
     rows = [made.search(CLUSTERED[:10], 1)[0][:, 0] for made in (first, second, first)]
-    np.testing.assert_array_equal(rows[0], naive(CLUSTERED[:10], CLUSTERED, 1)[:, 0])
-    np.testing.assert_array_equal(rows[1], naive(CLUSTERED[:10], CLUSTERED[::-1], 1)[:, 0])
+    assert (rows[0] == naive(CLUSTERED[:10], CLUSTERED, 1)[:, 0]).mean() >= 0.8
+    # An approximate search misses one now and then; the other version's rows are all different.
+    expected = naive(CLUSTERED[:10], CLUSTERED[::-1], 1)[:, 0]
+    assert (rows[1] == expected).mean() >= 0.8 and not (rows[1] == rows[0]).any()
     np.testing.assert_array_equal(rows[2], rows[0])
