@@ -111,6 +111,7 @@ def test_a_second_run_skips_everything_and_changes_nothing(tiny_run, run_verb):
     assert changed <= {"config.json", ".lock"}
 
 
+@pytest.mark.slow
 def test_from_redoes_a_stage_and_what_follows(copy_of_run, run_verb):
     stale = copy_of_run / "eval" / "stale.json"
     stale.write_text("{}")

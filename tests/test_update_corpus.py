@@ -65,6 +65,7 @@ def test_ask_answers_differently_after_a_fact_is_replaced(run, run_verb, tmp_pat
     assert Bundle(tmp_path / "old").ask([QUESTION])[0] == before
 
 
+@pytest.mark.slow
 def test_every_reader_of_a_finished_run_sees_the_update(run, tmp_path):
     """The documents of the embedded corpus go, but for one; others come."""
     old = BlockStore(run / "blocks")
@@ -142,6 +143,7 @@ def test_mistakes_in_one_line(run_verb, tiny_run, arguments, said):
     assert not (tiny_run / "corpus").exists()
 
 
+@pytest.mark.slow
 def test_ids_from_a_file(run, run_verb, tmp_path):
     blocks = BlockStore(run / "blocks")
     ids = [blocks.document_id(0), blocks.document_id(len(blocks) - 1)]

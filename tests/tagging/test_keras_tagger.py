@@ -88,6 +88,7 @@ def test_the_same_after_loading_anywhere(trained, tmp_path):
     assert manifest["types"] == ["PER"] and manifest["measured"]["f1"] == trained[1]["f1"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_end(trained, tmp_path, small, conll_file, monkeypatch):
     class Killed(Exception):
         pass

@@ -127,7 +127,7 @@ def check_same_neighbours(path, vectors, seed):
     np.testing.assert_array_equal(rows[clear], expected[clear])
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_update_then_search_equals_rebuild_then_search(run, documents, vocabulary_path, embed_fn, tmp_path, seed):
     rng, known = np.random.default_rng(seed), 1000
     for number in (1, 2, 3):

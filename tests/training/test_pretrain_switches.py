@@ -55,6 +55,7 @@ def test_training_ends_without_a_better_utility(make_run):
     assert Pretraining(run.context, "inline").run() == 4
 
 
+@pytest.mark.slow
 def test_the_best_state_is_published_where_that_is_selected(make_run):
     settings = ["steps=6", "eval_steps=3", "publish_steps=2", "select=best", "optimizer.learning_rate=0.1"]
     run = make_run(*(f"pretrain.{s}" for s in settings))
@@ -77,6 +78,7 @@ def test_the_best_state_is_published_where_that_is_selected(make_run):
     assert not same(values(kept), values(trained))
 
 
+@pytest.mark.slow
 def test_a_stale_index_is_refreshed_every_second_time(make_run):
     run = make_run("pretrain.steps=6", "pretrain.publish_steps=1", "pretrain.refresh_every=2")
     run.run()
@@ -123,6 +125,7 @@ def test_fine_tuning_may_reset_what_was_pre_trained(tiny_run, reset):
     assert same(values(reader.backbone), values(pretrained.backbone)) == (reset != "encoder")
 
 
+@pytest.mark.slow
 def test_training_stops_where_the_index_is_too_old_and_goes_on_with_a_newer_one(make_run):
     """Nobody refreshes. Batch 6 (of step index 5) is 5 behind the index of step 0: more than 4."""
     settings = ["steps=14", "eval_steps=100", "publish_steps=2", "stop_lag_steps=4"]
