@@ -35,7 +35,8 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 tr.group th { color: var(--ink); padding-top: 18px; font-size: .94rem; }
 td.none { color: var(--soft); }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 8px 48px; align-items: start; }
+.pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 8px 48px; align-items: start; }
+.pair td { white-space: normal; }
 .time td:last-child { width: 45%; padding-left: 14px; }
 .time i { display: block; height: 9px; border-radius: 2px; background: var(--a); min-width: 1px; }
 
