@@ -155,7 +155,9 @@ def load(path):
         from realm_tf.retrieval.exact_index import ExactIndex
 
         return ExactIndex(embeddings_ND, settings.get("precision", "float32"))
-    return _door(kind).load(path, len(embeddings_ND), settings.get("rescored", 0))
+    # ScaNN's own re-scoring, in float32, copies no vectors: any batch may be searched at once.
+    shortlist = 0 if settings["precision"] == "float32" else settings.get("rescored", 0)
+    return _door(kind).load(path, len(embeddings_ND), shortlist)
 
 
 class Rows:

@@ -1,9 +1,9 @@
 """ScaNN (Guo et al. 2020) as a TF SavedModel. The only module that imports scann.
 
 ScaNN finds a shortlist: a tree of leaves, of which those with the best centres are searched by anisotropically
-quantized codes of the residuals. Our own graph then re-scores the shortlist: ScaNN's TensorFlow operations keep
-re-scoring vectors in float32 or in 8 bits only (their tensors have no place for bfloat16), and 16 bits are what large
-corpora want. Blocks beyond `IndexConfig.shard_blocks` go to further searchers in the same graph, which are built one
+quantized codes of the residuals. In float32 ScaNN re-scores the shortlist itself. In fewer bits our own graph does: the
+tensors that ScaNN's TensorFlow operations keep have no place for 16 bits, which are what large corpora want. Blocks
+beyond `IndexConfig.shard_blocks` go to further searchers in the same graph, which are built one
 after the other, because ScaNN copies what it is given, and are searched side by side.
 """
 
@@ -45,7 +45,8 @@ def build(embeddings_ND, settings):
         _Shard(embeddings_ND, settings, first, last)
         for first, last in settings_lib.shards(settings, len(embeddings_ND))
     ]
-    vectors = searcher.Vectors(embeddings_ND, settings.precision) if settings.leaves else None
+    re_scores = settings.leaves and settings.precision != "float32"
+    vectors = searcher.Vectors(embeddings_ND, settings.precision) if re_scores else None
     return ScannSearcher(shards, vectors, embeddings_ND.shape, settings)
 
 
@@ -73,26 +74,29 @@ class ScannSearcher(tf.Module):
             # One after the other: what the first search unpacks for a moment is then of one shard.
             with tf.control_dependencies(handles[-1:]):
                 handles.append(shard.handle())
-        wanted = k
-        if self.vectors is not None:
-            wanted = tf.minimum(self.rescored + settings_lib.SHORTLIST_PER_BLOCK * k, self._blocks)
+        wanted = tf.minimum(self.rescored + settings_lib.SHORTLIST_PER_BLOCK * k, self._blocks)
+        kept = k if self.vectors is None else wanted
 
         def shortlist(leaves_searched):
             found = [
-                shard.shortlist(handle, queries_BD, k, wanted, leaves_searched)
+                shard.search(handle, queries_BD, k, kept, wanted, leaves_searched)
                 for shard, handle in zip(self.shards, handles, strict=True)
             ]
+            if len(found) == 1:
+                return found[0]
             rows_BR, scores_BR = (tf.concat(part, axis=1) for part in zip(*found, strict=True))
-            return searcher.best(rows_BR, scores_BR, tf.minimum(wanted, tf.shape(rows_BR)[1]))
+            return searcher.best(rows_BR, scores_BR, tf.minimum(kept, tf.shape(rows_BR)[1]))
 
         rows_BR, scores_BR = shortlist(self.leaves_searched)
-        # Leaves are of any size: where those searched hold fewer than k blocks, all are.
-        found_B = tf.reduce_sum(tf.cast(scores_BR > -math.inf, tf.int32), axis=1)
-        rows_BR, scores_BR = tf.cond(
-            tf.reduce_all(found_B >= k), lambda: (rows_BR, scores_BR), lambda: shortlist(self._blocks)
-        )
-        if self.vectors is not None:
-            scores_BR = tf.where(scores_BR > -math.inf, self.vectors.scores(queries_BD, rows_BR), -math.inf)
+        if self.shards[0].leaves:
+            # Leaves are of any size: where those searched hold fewer than k blocks, all are.
+            found_B = tf.reduce_sum(tf.cast(scores_BR > -math.inf, tf.int32), axis=1)
+            rows_BR, scores_BR = tf.cond(
+                tf.reduce_all(found_B >= k), lambda: (rows_BR, scores_BR), lambda: shortlist(self._blocks)
+            )
+        if self.vectors is None:
+            return rows_BR[:, :k], scores_BR[:, :k]
+        scores_BR = tf.where(scores_BR > -math.inf, self.vectors.scores(queries_BD, rows_BR), -math.inf)
         return searcher.best(rows_BR, scores_BR, k)
 
 
@@ -102,18 +106,20 @@ class _Shard(tf.Module):
     def __init__(self, embeddings_ND, settings, first, last):
         super().__init__()
         scann_ops = _scann()
-        self._first, self._blocks, self._leaves = first, last - first, settings.leaves
+        self._first, self._blocks, self.leaves = first, last - first, settings.leaves
         vectors_ND = _tensor(embeddings_ND, first, last)
         builder = scann_ops.builder(vectors_ND, 10, "dot_product")
-        if self._leaves:
+        if self.leaves:
             builder = builder.tree(
-                self._leaves,
+                self.leaves,
                 settings.leaves_searched,
                 training_sample_size=settings.training_sample,
                 quantize_centroids=True,
             ).score_ah(
                 settings.dimensions_per_code, anisotropic_quantization_threshold=settings.anisotropic_threshold
             )
+            if settings.precision == "float32":
+                builder = builder.reorder(settings.rescored)
         else:
             builder = builder.score_brute_force()
         handle = builder.build().searcher_handle
@@ -130,19 +136,24 @@ class _Shard(tf.Module):
         *others, vectors = self._state
         return _scann().tensors_to_scann(vectors, *others)
 
-    def shortlist(self, handle, queries_BD, k, wanted, leaves_searched):
-        """Rows int32 [B, R] and approximate scores [B, R]; R is at most `wanted`; no block has a score of -inf."""
+    def search(self, handle, queries_BD, k, kept, wanted, leaves_searched):
+        """The best blocks of the shard: rows int64 [B, R] and scores [B, R], best first, R at most `kept`.
+
+        `wanted` blocks are re-scored where ScaNN does that; else scores are approximate. What is no block scores -inf.
+        """
         leaves = -1
-        if self._leaves:
-            least = settings_lib.SEARCHED_PER_BLOCK * k * self._leaves // self._blocks + 1
-            leaves = tf.minimum(tf.maximum(leaves_searched, least), self._leaves)
+        if self.leaves:
+            least = settings_lib.SEARCHED_PER_BLOCK * k * self.leaves // self._blocks + 1
+            leaves = tf.minimum(tf.maximum(leaves_searched, least), self.leaves)
+        kept, wanted = tf.minimum(kept, self._blocks), tf.minimum(wanted, self._blocks)
         rows_BR, scores_BR = _scann().scann_search_batched(
-            handle, queries_BD, tf.minimum(wanted, self._blocks), -1, leaves, tf.shape(queries_BD)[0] > 1
+            handle, queries_BD, kept, wanted, leaves, tf.shape(queries_BD)[0] > 1
         )
         # ScaNN fills rows that found less than the others with NaN.
         none_BR = tf.math.is_nan(scores_BR)
         rows_BR, scores_BR = tf.ensure_shape(rows_BR, [None, None]), tf.ensure_shape(scores_BR, [None, None])
-        return tf.where(none_BR, 0, rows_BR) + self._first, tf.where(none_BR, -math.inf, scores_BR)
+        rows_BR = tf.cast(tf.where(none_BR, 0, rows_BR), tf.int64) + self._first
+        return rows_BR, tf.where(none_BR, -math.inf, scores_BR)
 
 
 def _tensor(embeddings_ND, first, last):

@@ -17,14 +17,15 @@ SEARCHED_PER_BLOCK = 8  # blocks looked at, at least, for each block asked for
 def derived(config, blocks, dim):
     """The same `IndexConfig` with every 0 and "" filled in for an index of `blocks` embeddings of `dim` dimensions.
 
-    `leaves` stays 0 where no tree is worth its while: every vector is scored. Leaves are per shard, about 3 sqrt(N):
-    more than ScaNN's documentation starts from (docs/algorithms.md: around sqrt(N)), because the centres are scored in
-    8 bits, so that a finer tree costs less than the codes that it saves. Only ScaNN has shards.
+    `leaves` stays 0 where no tree is worth its while: every vector is scored. Leaves are per shard; a little more than
+    sqrt(N) for ScaNN (its docs/algorithms.md starts there), whose codes are cheap, more for "ivf", whose vectors are not.
+    Only ScaNN has shards.
 
     Raises `UserError` for settings that no index of this size can have.
     """
     per_shard = max(last - first for first, last in shards(config, blocks))
-    leaves = config.leaves or (0 if blocks < SMALL else int(3 * math.sqrt(per_shard)))
+    per_root = 1.25 if config.kind == "scann" else 3
+    leaves = config.leaves or (0 if blocks < SMALL else int(per_root * math.sqrt(per_shard)))
     if leaves > per_shard:
         raise UserError(f"index.leaves={leaves} is more than the {per_shard} blocks of a shard: 0 derives it")
     if config.leaves_searched > leaves > 0:

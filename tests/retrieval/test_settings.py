@@ -8,11 +8,11 @@ from realm_tf.retrieval import settings as settings_lib
 
 
 def test_wikipedia():
-    # 13,353,718 blocks: 4 shards of at most 3,338,430; 3 * sqrt(3,338,430) = 5481.4; 0.8 * sqrt(5481) = 59.2;
-    # 0.08 * sqrt(13,353,718) = 292.3; 60 * 5481 = 328,860; 13,353,718 * 128 * 4 bytes = 6.4 GiB.
+    # 13,353,718 blocks: 4 shards of at most 3,338,430; 1.25 * sqrt(3,338,430) = 2283.9;
+    # 0.8 * sqrt(2283) = 38.2; 0.08 * sqrt(13,353,718) = 292.3; 60 * 2283 = 136,980; 13,353,718 * 128 * 4 bytes = 6.4 GiB.
     settings = settings_lib.derived(IndexConfig(), 13_353_718, 128)
-    assert (settings.leaves, settings.leaves_searched, settings.rescored) == (5481, 59, 292)
-    assert (settings.training_sample, settings.precision) == (328_860, "float16")
+    assert (settings.leaves, settings.leaves_searched, settings.rescored) == (2283, 38, 292)
+    assert (settings.training_sample, settings.precision) == (136_980, "float16")
     assert settings_lib.shards(settings, 13_353_718)[-1] == (10_015_288, 13_353_718)
 
 
