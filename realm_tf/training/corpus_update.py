@@ -104,7 +104,7 @@ class _Update:
 
     def publish(self, edits, pipeline_args, started):
         """Makes the version, publishes it and drops those that are kept no longer; returns its manifest."""
-        self._remove_leftovers()
+        artifacts.tidy(self._parent, alone=True)  # the run's lock is held
         base = artifacts.manifest(self._context.path("blocks"))["corpus_fingerprint"]
         with artifacts.publish(self.path, kind="corpus", base_fingerprint=base, update_of=self._number) as (tmp, facts):
             facts |= self._publish_blocks(edits, tmp, pipeline_args)
@@ -114,12 +114,6 @@ class _Update:
             facts["seconds"] = round(time.time() - started, 2)
         artifacts.prune(self._parent, self._context.config.index.keep)
         return artifacts.manifest(self.path)
-
-    def _remove_leftovers(self):
-        # The run's lock is held: what lies there under such names was left by an update that was killed.
-        for name in os.listdir(self._parent) if os.path.isdir(self._parent) else ():
-            if name.startswith((".tmp-", ".old-")):
-                shutil.rmtree(os.path.join(self._parent, name))
 
     def _publish_blocks(self, edits, tmp, pipeline_args):
         """Publishes `tmp`/blocks; returns what changed, for the manifest."""
