@@ -187,9 +187,7 @@ def publish_index(
 
         facts.update(index.build(embeddings, kind, tmp, index_config, make_queries))
         # The index carries the embedder that made it: a search never mixes two steps.
-        tf.io.gfile.makedirs(os.path.join(tmp, "embedder"))
-        for name in tf.io.gfile.listdir(embedder):
-            tf.io.gfile.copy(os.path.join(embedder, name), os.path.join(tmp, "embedder", name))
+        artifacts.copy_files(embedder, os.path.join(tmp, "embedder"))
         facts["seconds"] = round(time.time() - started, 2)
         confirm()
 
