@@ -54,7 +54,7 @@ class Refresher:
         self.lease = index_lease(workdir)
         self._copies = contextlib.ExitStack()  # of remote blocks; they go with this object
         self._blocks = BlockStore(self._copies.enter_context(artifacts.local_copy(self._blocks_path)))
-        self._retriever = self._embed_fn = None
+        self._retriever = self._embed_fn = self._query_fn = None
 
     def refresh_in_place(self, step, embedder):
         """`refresh_once` by one who is not the refresher: under the lease; not at all if its holder makes the same."""
@@ -79,7 +79,7 @@ class Refresher:
         path = os.path.join(self.index_dir, f"step_{step}")
         with _own_copy(embedder) as copied, self._embedded(step, copied, path, check, alone) as embeddings:
             publish_index(
-                path, embeddings, self._kind, step, self._blocks, copied, started, self._index_config, self._retriever,
+                path, embeddings, self._kind, step, self._blocks, copied, started, self._index_config, self._query_fn,
                 confirm,
             )  # fmt: skip
         artifacts.prune(self.index_dir, self._keep, keep_first=True, alone=alone)
@@ -105,7 +105,8 @@ class Refresher:
         manifest = artifacts.manifest(embedder)
         if self._retriever is None:
             self._retriever = build.load_retriever(embedder)
-            self._embed_fn = make_embed_fn(self._retriever)  # traced once, not once a refresh
+            # Traced once, not once a refresh.
+            self._embed_fn, self._query_fn = make_embed_fn(self._retriever), make_query_fn(self._retriever)
         else:
             build.load_retriever(embedder, self._retriever)
         encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
@@ -150,7 +151,7 @@ def _own_copy(embedder):
 
 
 def publish_index(
-    path, embeddings, kind, step, blocks, embedder, started, index_config=None, retriever=None, confirm=lambda: None
+    path, embeddings, kind, step, blocks, embedder, started, index_config=None, query_fn=None, confirm=lambda: None
 ):  # fmt: skip
     """Publishes an index version that passes its self-check, which is made with sentences of the blocks.
 
@@ -163,7 +164,7 @@ def publish_index(
       embedder: path of the published embedder that made the embeddings.
       started: `time.time()` at which the work on this version began.
       index_config: `IndexConfig`; by default all is derived.
-      retriever: that of `embedder`, if it is loaded already.
+      query_fn: `make_query_fn` of the retriever of `embedder`, if it is loaded already.
       confirm: called when all is written, before the version appears; if it raises, nothing is published.
 
     Raises: `UserError` if an embedding is not finite or the recall is below the floor; nothing is published then.
@@ -183,7 +184,8 @@ def publish_index(
         index_config = index_config or config_lib.IndexConfig()
 
         def make_queries():
-            return _sentence_queries(retriever or build.load_retriever(embedder), blocks, manifest, index_config)
+            loaded = query_fn or make_query_fn(build.load_retriever(embedder))
+            return _sentence_queries(loaded, blocks, manifest, index_config)
 
         facts.update(index.build(embeddings, kind, tmp, index_config, make_queries))
         # The index carries the embedder that made it: a search never mixes two steps.
@@ -192,11 +194,10 @@ def publish_index(
         confirm()
 
 
-def _sentence_queries(retriever, blocks, manifest, index_config, batch_size=64):
-    """Query embeddings float32 [B, D] of sentences of the blocks. manifest: that of the retriever."""
+def _sentence_queries(query_fn, blocks, manifest, index_config, batch_size=64):
+    """Query embeddings float32 [B, D] of sentences of the blocks. manifest: of the embedder that query_fn is of."""
     tokenizer = build.load_tokenizer(config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig))
     ids, _ = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], index_config.check_queries)
-    query_fn = make_query_fn(retriever)
     return np.concatenate([query_fn(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)])
 
 

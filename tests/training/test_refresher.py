@@ -9,12 +9,15 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.inputs import query_inputs
+from realm_tf.data.inverse_cloze import sampled_sentences
 from realm_tf.errors import UserError
 from realm_tf.models import build
+from realm_tf.models.retriever import Retriever
 from realm_tf.retrieval import index as index_lib
 from realm_tf.retrieval.embedding import embed_blocks
 from realm_tf.training.refresher import OvertakenError, Refresher, SearchableIndex, make_embed_fn
@@ -57,6 +60,27 @@ def test_a_swap_changes_index_and_embedder_together(run):
     np.testing.assert_array_equal(rows, expected_rows)
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-6)
     assert not np.array_equal(before[1], scores)
+
+
+def test_a_refresher_compiles_once(run, monkeypatch):
+    """Not once a refresh; and what it compiled has the weights of the newest embedder."""
+    traced, embed_queries = [], Retriever.embed_queries
+
+    def watched(retriever, token_ids, training=False):
+        traced.append(tf.is_symbolic_tensor(token_ids))
+        return embed_queries(retriever, token_ids, training)
+
+    monkeypatch.setattr(Retriever, "embed_queries", watched)
+    asked = []
+    monkeypatch.setattr(index_lib, "build", lambda *args: asked.append(args[-1]()) or {})
+    refresher = Refresher(str(run), "scann")
+    for step in (3, 6):
+        refresher.refresh_once(step, str(run / "embedder" / f"step_{step}"))
+    assert sum(traced) == 1
+    retriever = build.load_retriever(str(run / "embedder" / "step_6"))
+    blocks, tokenizer = BlockStore(run / "blocks"), RunContext(run).tokenizer
+    ids, _ = sampled_sentences(blocks, tokenizer, 32, len(asked[1]))
+    np.testing.assert_allclose(asked[1][:64], retriever.embed_queries(ids[:64]), atol=1e-5)
 
 
 def test_an_index_of_another_corpus_is_refused(run):
