@@ -212,10 +212,10 @@ def _build_ours(folder, kind, path):
     from realm_tf import artifacts, config
     from realm_tf.retrieval import index
 
-    settings = config.overridden(config.IndexConfig(recall_floor=RECALL.value), SET.value)
+    settings = config.overridden(config.IndexConfig(kind=kind, recall_floor=RECALL.value), SET.value)
     queries, _ = _queries(folder, "tune")
     with artifacts.publish(path, kind=kind) as (tmp, facts):
-        facts.update(index.build(index.Rows(_embeddings(folder)), kind, tmp, settings, lambda: queries[:300]))
+        facts.update(index.build(index.Rows(_embeddings(folder)), settings, tmp, lambda: queries[:300]))
     return {"settings": facts["settings"], "self_check": facts["recall_at_k"]}
 
 

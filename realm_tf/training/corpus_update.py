@@ -4,6 +4,7 @@ Unchanged documents keep their blocks, block ids and embeddings. What is searche
 list of documents would search: the same blocks in the same rows.
 """
 
+import dataclasses
 import os
 import shutil
 import time
@@ -183,10 +184,9 @@ class _Update:
             return embedding.embed_blocks(embed_fn, store, self._context.tokenizer, length, title=title)
 
         embeddings = reuse.embed_changed(blocks, source, embedder, embed, os.path.join(tmp, "changed"))
+        config = dataclasses.replace(self._context.config.index, kind=manifest["kind"])
         path = os.path.join(tmp, name)
-        refresher.publish_index(
-            path, embeddings, manifest["kind"], manifest["step"], blocks, embedder, started, self._context.config.index
-        )
+        refresher.publish_index(path, embeddings, config, manifest["step"], blocks, embedder, started)
         return sum(embedded)
 
 

@@ -36,9 +36,7 @@ class Refresher:
 
     Args:
       workdir: of the run; local, or any path that `tf.io.gfile` reads (then blocks and embedders are copied here).
-      kind: of the index.
-      keep: versions of the index that stay, besides the first.
-      index_config: `IndexConfig` for everything but kind and keep; by default all is derived.
+      index_config: `IndexConfig`, of what is built and how many versions stay, besides the first.
       by: "process", this one; or "beam", the job beam_jobs.embed_blocks.
       pipeline_args: options of Beam.
 
@@ -47,10 +45,9 @@ class Refresher:
       lease: `Lease` of the one that writes index/; whoever calls `refresh_once` in a run that has a refresher holds it.
     """
 
-    def __init__(self, workdir, kind, keep=2, index_config=None, by="process", pipeline_args=()):
+    def __init__(self, workdir, index_config, by="process", pipeline_args=()):
         self._blocks_path, self.embedder_dir, self.index_dir = paths(workdir)
-        self._kind, self._keep, self._index_config = kind, keep, index_config
-        self._by, self._pipeline_args = by, tuple(pipeline_args)
+        self._index_config, self._by, self._pipeline_args = index_config, by, tuple(pipeline_args)
         self.lease = index_lease(workdir)
         self._copies = contextlib.ExitStack()  # of remote blocks; they go with this object
         self._blocks = BlockStore(self._copies.enter_context(artifacts.local_copy(self._blocks_path)))
@@ -79,10 +76,9 @@ class Refresher:
         path = os.path.join(self.index_dir, f"step_{step}")
         with _own_copy(embedder) as copied, self._embedded(step, copied, path, check, alone) as embeddings:
             publish_index(
-                path, embeddings, self._kind, step, self._blocks, copied, started, self._index_config, self._query_fn,
-                confirm,
-            )  # fmt: skip
-        artifacts.prune(self.index_dir, self._keep, keep_first=True, alone=alone)
+                path, embeddings, self._index_config, step, self._blocks, copied, started, self._query_fn, confirm
+            )
+        artifacts.prune(self.index_dir, self._index_config.keep, keep_first=True, alone=alone)
         return path
 
     @contextlib.contextmanager
@@ -151,19 +147,18 @@ def _own_copy(embedder):
 
 
 def publish_index(
-    path, embeddings, kind, step, blocks, embedder, started, index_config=None, query_fn=None, confirm=lambda: None
+    path, embeddings, index_config, step, blocks, embedder, started, query_fn=None, confirm=lambda: None
 ):  # fmt: skip
     """Publishes an index version that passes its self-check, which is made with sentences of the blocks.
 
     Args:
       path: the directory to publish, `.../step_N`.
       embeddings: float32 [N, D] of all blocks.
-      kind: one of `config.INDEX_KINDS`.
+      index_config: `IndexConfig`.
       step: int, the training step of the embedder.
       blocks: `BlockStore`.
       embedder: path of the published embedder that made the embeddings.
       started: `time.time()` at which the work on this version began.
-      index_config: `IndexConfig`; by default all is derived.
       query_fn: `make_query_fn` of the retriever of `embedder`, if it is loaded already.
       confirm: called when all is written, before the version appears; if it raises, nothing is published.
 
@@ -172,7 +167,7 @@ def publish_index(
     manifest = artifacts.manifest(embedder)
     with artifacts.publish(
         path,
-        kind=kind,
+        kind=index_config.kind,
         step=step,
         blocks=len(embeddings),
         dim=int(embeddings.shape[1]),
@@ -181,13 +176,12 @@ def publish_index(
         embedder_created=manifest["created"],
         began=round(started, 3),
     ) as (tmp, facts):
-        index_config = index_config or config_lib.IndexConfig()
 
         def make_queries():
             loaded = query_fn or make_query_fn(build.load_retriever(embedder))
             return _sentence_queries(loaded, blocks, manifest, index_config)
 
-        facts.update(index.build(embeddings, kind, tmp, index_config, make_queries))
+        facts.update(index.build(embeddings, index_config, tmp, make_queries))
         # The index carries the embedder that made it: a search never mixes two steps.
         artifacts.copy_files(embedder, os.path.join(tmp, "embedder"))
         facts["seconds"] = round(time.time() - started, 2)
