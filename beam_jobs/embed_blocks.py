@@ -307,21 +307,15 @@ class _Model:
 
     def __init__(self, blocks, embedder, folder, precision):
         # TensorFlow and Keras come in here, not with this module.
-        from realm_tf import config as config_lib
         from realm_tf.models import build
         from realm_tf.training import refresher
 
         self._folder, self._copies = folder, contextlib.ExitStack()  # copies of remote inputs go with the worker
         blocks, embedder = (self._copies.enter_context(artifacts.local_copy(path)) for path in (blocks, embedder))
-        manifest = artifacts.manifest(embedder)
-        self._store, self._max_length = BlockStore(blocks), manifest["lengths"]["block"]
+        self._store, self._max_length = BlockStore(blocks), artifacts.manifest(embedder)["lengths"]["block"]
         self._batches = _row_batches(self._store, self._max_length)
-        encoder = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
-        self._tokenizer, retriever = build.load_tokenizer(encoder), None
-        if precision:
-            encoder = dataclasses.replace(encoder, dtype=PRECISIONS[precision])
-            retriever = build.build_retriever(encoder, self._tokenizer.vocabulary_size)
-        self._embed_fn = refresher.make_embed_fn(build.load_retriever(embedder, retriever))
+        self._tokenizer = build.load_embedder_tokenizer(embedder)
+        self._embed_fn = refresher.make_embed_fn(build.load_retriever(embedder, dtype=PRECISIONS.get(precision)))
 
     def shard(self, start, stop):
         """(arrays, counters) of the length batches from start to stop. Raises `sharded.StoppedError`."""

@@ -140,7 +140,7 @@ def _moments(vectors):
 def main(_):
     from safetensors.numpy import save_file
 
-    from realm_tf import artifacts, config
+    from realm_tf import artifacts
     from realm_tf.data.blocks import BlockStore
     from realm_tf.data.inverse_cloze import sampled_sentences
     from realm_tf.models import build
@@ -150,7 +150,7 @@ def main(_):
     path = os.path.join(WORKDIR.value, "index", "step_0")
     embedder = os.path.join(path, "embedder")
     blocks, manifest = BlockStore(os.path.join(WORKDIR.value, "blocks")), artifacts.manifest(embedder)
-    tokenizer = build.load_tokenizer(config.from_dict(manifest["encoder"], config.EncoderConfig))
+    tokenizer = build.load_embedder_tokenizer(embedder)
     ids, rows = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], 2000)
     query_fn = make_query_fn(build.load_retriever(embedder))
     queries_BD = np.concatenate([query_fn(ids[start : start + 64]) for start in range(0, len(ids), 64)])

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from realm_tf import artifacts
-from realm_tf import config as config_lib
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.inverse_cloze import sampled_sentences
 from realm_tf.lease import Lease
@@ -105,12 +104,10 @@ class Refresher:
             self._embed_fn, self._query_fn = make_embed_fn(self._retriever), make_query_fn(self._retriever)
         else:
             build.load_retriever(embedder, self._retriever)
-        encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
-        tokenizer = build.load_tokenizer(encoder_config)
         return embedding.embed_blocks(
             self._embed_fn,
             self._blocks,
-            tokenizer,
+            build.load_embedder_tokenizer(embedder),
             manifest["lengths"]["block"],
             title=f"embedding blocks with step {step}",
             check=check,
@@ -179,7 +176,7 @@ def publish_index(
 
         def make_queries():
             loaded = query_fn or make_query_fn(build.load_retriever(embedder))
-            return _sentence_queries(loaded, blocks, manifest, index_config)
+            return _sentence_queries(loaded, blocks, embedder, index_config)
 
         facts.update(index.build(embeddings, index_config, tmp, make_queries))
         # The index carries the embedder that made it: a search never mixes two steps.
@@ -188,10 +185,10 @@ def publish_index(
         confirm()
 
 
-def _sentence_queries(query_fn, blocks, manifest, index_config, batch_size=64):
-    """Query embeddings float32 [B, D] of sentences of the blocks. manifest: of the embedder that query_fn is of."""
-    tokenizer = build.load_tokenizer(config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig))
-    ids, _ = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], index_config.check_queries)
+def _sentence_queries(query_fn, blocks, embedder, index_config, batch_size=64):
+    """Query embeddings float32 [B, D] of sentences of the blocks. embedder: path of the one that query_fn is of."""
+    tokenizer, length = build.load_embedder_tokenizer(embedder), artifacts.manifest(embedder)["lengths"]["query"]
+    ids, _ = sampled_sentences(blocks, tokenizer, length, index_config.check_queries)
     return np.concatenate([query_fn(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)])
 
 
