@@ -3,12 +3,12 @@
   python benchmarks/index_scale.py --blocks=1000000 --output=scale.json --kinds=scann,ivf,exact,faiss_ivfpq
   python benchmarks/index_scale.py --embeddings=index/step_0/embeddings.npy --queries=queries.npy --output=real.json
 
-Embeddings are drawn by benchmarks/clustered.py, or given. Each index is built by a process of its own and served by
-another, so that peaks of memory are real: what is served is what a fresh process loaded from disk. Every index is then
-set to search just so much that its recall@5 reaches --recall (its row says if none does), and measured in --rounds
-rounds, in which the indexes take turns where all of them fit into memory together (--together). FAISS is the package
-faiss-cpu (extra `bench`): flat; IVF with 4-bit product quantization of 2 dimensions a code and re-ranking in float16;
-HNSW.
+Embeddings are drawn by benchmarks/clustered.py, or given, with queries that benchmarks/sentence_queries.py makes.
+Each index is built by a process of its own and served by another, so that peaks of memory are real: what is served is
+what a fresh process loaded from disk. Every index is then set to search just so much that its recall@5 reaches --recall
+(its row says if none does), and measured in --rounds rounds, in which the indexes take turns where all of them fit into
+memory together (else --together=false). FAISS is the package faiss-cpu (extra `bench`): flat; IVF with 4-bit product
+quantization of 2 dimensions a code and re-ranking in float16; HNSW.
 """
 
 import json

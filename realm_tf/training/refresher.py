@@ -20,6 +20,8 @@ from realm_tf.lease import Lease
 from realm_tf.models import build
 from realm_tf.retrieval import embedding, index
 
+QUERIES_AT_ONCE = 64  # sentences embedded in a batch
+
 
 def paths(workdir):
     """(blocks, embedder, index) directories of a run."""
@@ -176,7 +178,7 @@ def publish_index(
 
         def make_queries():
             loaded = query_fn or make_query_fn(build.load_retriever(embedder))
-            return _sentence_queries(loaded, blocks, embedder, index_config)
+            return embed_sentences(loaded, blocks, embedder, index_config.check_queries)[0]
 
         facts.update(index.build(embeddings, index_config, tmp, make_queries))
         # The index carries the embedder that made it: a search never mixes two steps.
@@ -185,11 +187,22 @@ def publish_index(
         confirm()
 
 
-def _sentence_queries(query_fn, blocks, embedder, index_config, batch_size=64):
-    """Query embeddings float32 [B, D] of sentences of the blocks. embedder: path of the one that query_fn is of."""
+def embed_sentences(query_fn, blocks, embedder, count):
+    """Query embeddings of sentences drawn from the blocks: what pre-training asks an index, without its masks.
+
+    Args:
+      query_fn: `make_query_fn` of the retriever of `embedder`.
+      blocks: `BlockStore`.
+      embedder: path of a published embedder.
+      count: int, of the sentences.
+
+    Returns: (float32 [count, D], rows of the blocks that the sentences are from, int64 [count]); see
+      `sampled_sentences`.
+    """
     tokenizer, length = build.load_embedder_tokenizer(embedder), artifacts.manifest(embedder)["lengths"]["query"]
-    ids, _ = sampled_sentences(blocks, tokenizer, length, index_config.check_queries)
-    return np.concatenate([query_fn(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)])
+    ids, rows = sampled_sentences(blocks, tokenizer, length, count)
+    starts = range(0, count, QUERIES_AT_ONCE)
+    return np.concatenate([query_fn(ids[start : start + QUERIES_AT_ONCE]) for start in starts]), rows
 
 
 def make_embed_fn(retriever, function=None):
