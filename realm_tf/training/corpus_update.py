@@ -48,7 +48,7 @@ def update(context, add=(), remove=(), replace=(), pipeline_args=()):
         manifest = job.publish(edits, pipeline_args, started)
         say(_summary(job.path, manifest))
         if job.exported:
-            say(f"{bundle.export(context, job.exported)}: what ask answers from now")
+            say(f"{bundle.export(context, **job.exported)}: what ask answers from now")
     return manifest
 
 
@@ -90,13 +90,18 @@ class _Update:
         return sources
 
     def _exported(self):
-        """The system of the newest export; None if there is none. Raises `UserError` if it is not there to export."""
+        """The arguments of `bundle.export` that give the newest export again, over other blocks; {} if there is none.
+
+        Raises `UserError` if its system is not there to export.
+        """
         newest = artifacts.newest(self._context.path("export"))
         if not newest:
-            return None
-        system = artifacts.manifest(newest[1])["system"]
-        finetuned.open_manifest(self._context, system)
-        return system
+            return {}
+        manifest = artifacts.manifest(newest[1])
+        finetuned.open_manifest(self._context, manifest["system"])
+        names = {"system": "system", "searcher": "searcher", "num_answers": "answers"}
+        # Exports of before they were SavedModels tell neither searcher nor answers.
+        return {argument: manifest[name] for argument, name in names.items() if name in manifest}
 
     def require_work(self, edits):
         """Raises `UserError` if there are neither edits nor an embedder that is newer than the last version."""
