@@ -32,7 +32,7 @@ from apache_beam.utils import shared
 
 from realm_tf import artifacts
 from realm_tf import flags as shared_flags
-from realm_tf.config import INDEX_KINDS
+from realm_tf.config import INDEX_KINDS, IndexConfig
 from realm_tf.data import flat_files
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
@@ -54,7 +54,7 @@ def run(
       blocks: path of a block store.
       embedder: path of a published embedder.
       output: the directory to publish, .../step_N.
-      kind: one of `INDEX_KINDS`; "scann" by default.
+      kind: one of `INDEX_KINDS`; without a run, "scann" by default.
       pipeline_args: options for Beam. Workers read `blocks`, and read and write beside `output`.
       precision: "float32" or "bfloat16", of the encoder; by default the one that it was trained with.
       previous, previous_blocks: an older index version and its blocks, see `retrieval.reuse.embed_changed`; both, and
@@ -64,36 +64,34 @@ def run(
     Raises: `UserError` if an input is missing, if embedder and blocks do not belong together, if an embedding is not
       finite, or if a refresher is at work in the run; nothing is published then.
     """
-    keep, index_config = 0, None
+    index_config = IndexConfig()
     of_run = workdir and not output  # an explicit place is not the run's: nothing is removed there
     if workdir:
-        settings = _of_run(str(workdir))
-        keep, index_config = settings["keep"] if of_run else 0, settings["config"]
-        blocks, embedder = blocks or settings["blocks"], embedder or settings["embedder"]
-        kind = kind or settings["kind"]
-        output = output or os.path.join(settings["index"], f"step_{artifacts.manifest(embedder)['step']}")
+        run_blocks, newest, index, index_config = _of_run(str(workdir))
+        blocks, embedder = blocks or run_blocks, embedder or newest
+        output = output or os.path.join(index, f"step_{artifacts.manifest(embedder)['step']}")
     for name, value in (("blocks", blocks), ("embedder", embedder), ("output", output)):
         if not value:
             raise UserError(f"--{name} is missing: give it, or --workdir; see --help")
-    kind = kind or "scann"
-    if kind not in INDEX_KINDS:
+    index_config = dataclasses.replace(index_config, kind=kind or index_config.kind)
+    if index_config.kind not in INDEX_KINDS:
         raise UserError(f"kind is {kind!r}: it must be one of {', '.join(INDEX_KINDS)}")
     blocks, embedder, output = (str(path).rstrip("/") for path in (blocks, embedder, output))
     how = {"pipeline_args": pipeline_args, "precision": precision}
     older = (previous, previous_blocks)
     if not of_run:
-        return _publish(blocks, embedder, output, kind, index_config, how, older)
+        return _publish(blocks, embedder, output, index_config, how, older)
 
     from realm_tf.training import refresher
 
     lease = refresher.index_lease(str(workdir), "beam_jobs.embed_blocks")
     with lease.held():
-        manifest = _publish(blocks, embedder, output, kind, index_config, how, older, lease)
-        artifacts.prune(os.path.dirname(output), keep, alone=True)
+        manifest = _publish(blocks, embedder, output, index_config, how, older, lease)
+        artifacts.prune(os.path.dirname(output), index_config.keep, alone=True)
     return manifest
 
 
-def _publish(blocks, embedder, output, kind, index_config, how, older, lease=None):
+def _publish(blocks, embedder, output, index_config, how, older, lease=None):
     from realm_tf.training import refresher
 
     started, facts = time.time(), _embedder_manifest(embedder)
@@ -104,9 +102,9 @@ def _publish(blocks, embedder, output, kind, index_config, how, older, lease=Non
         how = {**how, "check": check, "alone": bool(lease)}
         with _embedded_or_taken_over(store, blocks, embedder, output, how, *older) as embeddings:
             refresher.publish_index(
-                output, embeddings, kind, facts["step"], store, embedder, started, index_config, confirm=confirm
+                output, embeddings, index_config, facts["step"], store, embedder, started, confirm=confirm
             )
-            say(f"{output}: {len(embeddings)} blocks, {kind}, in {time.time() - started:.0f} s")
+            say(f"{output}: {len(embeddings)} blocks, {index_config.kind}, in {time.time() - started:.0f} s")
     return artifacts.manifest(output)
 
 
@@ -130,6 +128,7 @@ def _embedded_or_taken_over(store, blocks, embedder, output, how, previous, prev
 
 
 def _of_run(workdir):
+    """(blocks, newest embedder, index directory, `IndexConfig`) of a run."""
     from realm_tf import config as config_lib
     from realm_tf.training.refresher import paths
 
@@ -138,10 +137,7 @@ def _of_run(workdir):
     if not newest:
         raise UserError(f"{workdir} has no embedder yet: run warm_start first, or give --embedder")
     config = config_lib.from_dict(artifacts.read_json(os.path.join(workdir, "config.json"))).index
-    return {
-        "blocks": blocks, "embedder": newest[1], "index": index, "kind": config.kind, "keep": config.keep,
-        "config": config,
-    }  # fmt: skip
+    return blocks, newest[1], index, config
 
 
 def _embedder_manifest(path):
@@ -311,21 +307,15 @@ class _Model:
 
     def __init__(self, blocks, embedder, folder, precision):
         # TensorFlow and Keras come in here, not with this module.
-        from realm_tf import config as config_lib
         from realm_tf.models import build
         from realm_tf.training import refresher
 
         self._folder, self._copies = folder, contextlib.ExitStack()  # copies of remote inputs go with the worker
         blocks, embedder = (self._copies.enter_context(artifacts.local_copy(path)) for path in (blocks, embedder))
-        manifest = artifacts.manifest(embedder)
-        self._store, self._max_length = BlockStore(blocks), manifest["lengths"]["block"]
+        self._store, self._max_length = BlockStore(blocks), artifacts.manifest(embedder)["lengths"]["block"]
         self._batches = _row_batches(self._store, self._max_length)
-        encoder = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
-        self._tokenizer, retriever = build.load_tokenizer(encoder), None
-        if precision:
-            encoder = dataclasses.replace(encoder, dtype=PRECISIONS[precision])
-            retriever = build.build_retriever(encoder, self._tokenizer.vocabulary_size)
-        self._embed_fn = refresher.make_embed_fn(build.load_retriever(embedder, retriever))
+        self._tokenizer = build.load_embedder_tokenizer(embedder)
+        self._embed_fn = refresher.make_embed_fn(build.load_retriever(embedder, dtype=PRECISIONS.get(precision)))
 
     def shard(self, start, stop):
         """(arrays, counters) of the length batches from start to stop. Raises `sharded.StoppedError`."""

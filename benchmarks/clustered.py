@@ -140,20 +140,15 @@ def _moments(vectors):
 def main(_):
     from safetensors.numpy import save_file
 
-    from realm_tf import artifacts, config
     from realm_tf.data.blocks import BlockStore
-    from realm_tf.data.inverse_cloze import sampled_sentences
     from realm_tf.models import build
     from realm_tf.retrieval import index
-    from realm_tf.training.refresher import make_query_fn
+    from realm_tf.training.refresher import embed_sentences, make_query_fn
 
     path = os.path.join(WORKDIR.value, "index", "step_0")
-    embedder = os.path.join(path, "embedder")
-    blocks, manifest = BlockStore(os.path.join(WORKDIR.value, "blocks")), artifacts.manifest(embedder)
-    tokenizer = build.load_tokenizer(config.from_dict(manifest["encoder"], config.EncoderConfig))
-    ids, rows = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], 2000)
+    embedder, blocks = os.path.join(path, "embedder"), BlockStore(os.path.join(WORKDIR.value, "blocks"))
     query_fn = make_query_fn(build.load_retriever(embedder))
-    queries_BD = np.concatenate([query_fn(ids[start : start + 64]) for start in range(0, len(ids), 64)])
+    queries_BD, rows = embed_sentences(query_fn, blocks, embedder, 2000)
     fitted = fit(index.load_embeddings(path), np.asarray(blocks.documents), queries_BD, rows)
     save_file(fitted, PARAMETERS)
 

@@ -74,17 +74,10 @@ def main(_):
 
 def _retriever(embedder, dtype):
     """(tokenizer, function of ids and segments) of an embedder in a precision."""
-    import dataclasses
-
-    from realm_tf import artifacts
-    from realm_tf import config as config_lib
     from realm_tf.models import build
     from realm_tf.training.refresher import make_embed_fn
 
-    encoder = config_lib.from_dict(artifacts.manifest(embedder)["encoder"], config_lib.EncoderConfig)
-    tokenizer = build.load_tokenizer(encoder)
-    retriever = build.build_retriever(dataclasses.replace(encoder, dtype=dtype), tokenizer.vocabulary_size)
-    return tokenizer, make_embed_fn(build.load_retriever(embedder, retriever))
+    return build.load_embedder_tokenizer(embedder), make_embed_fn(build.load_retriever(embedder, dtype=dtype))
 
 
 def _by_length(embedder, dtype):

@@ -3,12 +3,12 @@
   python benchmarks/index_scale.py --blocks=1000000 --output=scale.json --kinds=scann,ivf,exact,faiss_ivfpq
   python benchmarks/index_scale.py --embeddings=index/step_0/embeddings.npy --queries=queries.npy --output=real.json
 
-Embeddings are drawn by benchmarks/clustered.py, or given. Each index is built by a process of its own and served by
-another, so that peaks of memory are real: what is served is what a fresh process loaded from disk. Every index is then
-set to search just so much that its recall@5 reaches --recall (its row says if none does), and measured in --rounds
-rounds, in which the indexes take turns where all of them fit into memory together (--together). FAISS is the package
-faiss-cpu (extra `bench`): flat; IVF with 4-bit product quantization of 2 dimensions a code and re-ranking in float16;
-HNSW.
+Embeddings are drawn by benchmarks/clustered.py, or given, with queries that benchmarks/sentence_queries.py makes.
+Each index is built by a process of its own and served by another, so that peaks of memory are real: what is served is
+what a fresh process loaded from disk. Every index is then set to search just so much that its recall@5 reaches --recall
+(its row says if none does), and measured in --rounds rounds, in which the indexes take turns where all of them fit into
+memory together (else --together=false). FAISS is the package faiss-cpu (extra `bench`): flat; IVF with 4-bit product
+quantization of 2 dimensions a code and re-ranking in float16; HNSW.
 """
 
 import json
@@ -212,10 +212,10 @@ def _build_ours(folder, kind, path):
     from realm_tf import artifacts, config
     from realm_tf.retrieval import index
 
-    settings = config.overridden(config.IndexConfig(recall_floor=RECALL.value), SET.value)
+    settings = config.overridden(config.IndexConfig(kind=kind, recall_floor=RECALL.value), SET.value)
     queries, _ = _queries(folder, "tune")
     with artifacts.publish(path, kind=kind) as (tmp, facts):
-        facts.update(index.build(index.Rows(_embeddings(folder)), kind, tmp, settings, lambda: queries[:300]))
+        facts.update(index.build(index.Rows(_embeddings(folder)), settings, tmp, lambda: queries[:300]))
     return {"settings": facts["settings"], "self_check": facts["recall_at_k"]}
 
 

@@ -64,12 +64,12 @@ def _quiet_libraries():
     Lines about a missing GPU driver, oneDNN, XLA, ScaNN's partitions and the like are written by native code, and most
     heed no level: file descriptor 2 becomes a temporary file, and Python keeps the real standard error. What matters of
     native errors arrives as Python exceptions; of a crash, faulthandler tells where. Whoever wants the lines sets
-    TF_CPP_MIN_LOG_LEVEL (0 for all), and nothing is hidden.
+    TF_CPP_MIN_LOG_LEVEL (0 for all) below 3, which stands for none, and nothing is hidden.
     """
     logging.set_verbosity(logging.WARNING)
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    # A binary that another one starts, as the trainer does the refresher, finds the 3 of that one.
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     python_logging.getLogger("tensorflow").setLevel(python_logging.ERROR)
     sys.stderr.flush()
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")

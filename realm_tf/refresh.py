@@ -38,8 +38,7 @@ def main(argv):
     if argv[1:] and BY.value != "beam":
         raise UserError("options after -- are those of Beam: give --by=beam as well")
     context = RunContext(WORKDIR.value)
-    index = context.config.index
-    refresher = Refresher(context.workdir, index.kind, index.keep, index, BY.value, argv[1:])
+    refresher = Refresher(context.workdir, context.config.index, BY.value, argv[1:])
     RefreshLoop(refresher, ONCE.value, PARENT.value, POLL_SECONDS.value).run(WAIT.value)
 
 

@@ -42,7 +42,8 @@ def run(tiny_run, tmp_path):
 def publish_random_index(run, step):
     context, embedder = RunContext(run), run / "embedder" / "step_0"
     embeddings = RNG.normal(size=(len(context.blocks), 16)).astype(np.float32)
-    publish_index(str(run / "index" / f"step_{step}"), embeddings, "exact", step, context.blocks, embedder, time.time())
+    exact = config_lib.IndexConfig(kind="exact")
+    publish_index(str(run / "index" / f"step_{step}"), embeddings, exact, step, context.blocks, embedder, time.time())
 
 
 # === 1: without a new export the refresher spins, and hardly ever ends ===
@@ -169,11 +170,11 @@ def test_a_half_deleted_index_is_no_version(run):
 
 
 def test_scann_results_are_in_the_order_of_their_exact_scores(tmp_path):
-    tree = config_lib.IndexConfig(leaves=40)  # the quantized tree that large corpora get
+    tree = config_lib.IndexConfig(kind="scann", leaves=40)  # the quantized tree that large corpora get
     embeddings = RNG.normal(size=(3000, 16)).astype(np.float32)
     queries = RNG.normal(size=(20, 16)).astype(np.float32)
     with artifacts.publish(tmp_path / "step_0", kind="scann") as (tmp, facts):
-        facts.update(index_lib.build(embeddings, "scann", tmp, tree))
+        facts.update(index_lib.build(embeddings, tree, tmp))
     rows, scores = index_lib.load(tmp_path / "step_0").search(queries, 10)
     exact = np.take_along_axis(queries @ embeddings.T, rows, axis=1)
     np.testing.assert_allclose(scores, exact, rtol=1e-4, atol=1e-4)

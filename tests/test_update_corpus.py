@@ -41,6 +41,9 @@ def write(path, *documents):
 
 def test_ask_answers_differently_after_a_fact_is_replaced(run, run_verb, tmp_path):
     exports = run / "export"
+    # Not as the pipeline exports, with 5 answers and exact search.
+    wanted = {"system": "realm", "searcher": "ivf", "answers": 8}
+    export(RunContext(run), "realm", searcher="ivf", num_answers=8)
     before = Bundle(exports).ask([QUESTION])[0]
     fact, block_id = before["answers"][0]["text"], before["answers"][0]["block_id"]
     document = document_of(BlockStore(run / "blocks"), block_id)
@@ -51,7 +54,9 @@ def test_ask_answers_differently_after_a_fact_is_replaced(run, run_verb, tmp_pat
     assert code == 0, stderr
     assert "(0 added, 0 removed, 1 replaced)" in stderr and "embedded for index/step_6" in stderr
     after = Bundle(exports).ask([QUESTION])[0]
-    assert Bundle(exports).path == str(exports / "2")
+    assert Bundle(exports).path == str(exports / "3")
+    manifest = artifacts.manifest(exports / "3")
+    assert {name: manifest[name] for name in wanted} == wanted
     blocks = BlockStore(run / "corpus" / "1" / "blocks")
     ids = {blocks.block_id(n) for n in range(len(blocks))}
     assert block_id not in ids
@@ -61,7 +66,7 @@ def test_ask_answers_differently_after_a_fact_is_replaced(run, run_verb, tmp_pat
     # Nothing was trained, and what the run was trained on is as it was.
     assert frozen == {name: (run / name).stat().st_mtime_ns for name in frozen}
     # An export from before the update still answers as it did.
-    shutil.copytree(exports / "1", tmp_path / "old" / "1")
+    shutil.copytree(exports / "2", tmp_path / "old" / "2")
     assert Bundle(tmp_path / "old").ask([QUESTION])[0] == before
 
 

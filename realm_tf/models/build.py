@@ -1,5 +1,6 @@
 """Models from a configuration, and the retriever as an artifact that others load."""
 
+import dataclasses
 import os
 
 import keras
@@ -78,22 +79,37 @@ def publish_retriever(path, retriever, config, tokenizer, **facts):
         weights.save(os.path.join(tmp, WEIGHTS), retriever.parts())
 
 
-def load_retriever(path, retriever=None):
+def load_retriever(path, retriever=None, dtype=None):
     """The `Retriever` of a published embedder.
 
     Args:
       path: an embedder version.
       retriever: one of the same configuration to load into, instead of a new one (a swap without a rebuild).
+      dtype: Keras dtype policy of a new one; by default the one that the embedder was trained with.
+
+    Raises: `UserError` as `load_embedder_tokenizer`.
     """
-    manifest = artifacts.manifest(path)
-    encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
-    tokenizer = load_tokenizer(encoder_config)
-    artifacts.require_same(
-        "vocabulary", **{str(path): manifest, str(tokenizer.path): {"vocabulary": tokenizer.fingerprint}}
-    )
-    retriever = retriever or build_retriever(encoder_config, tokenizer.vocabulary_size)
+    tokenizer = load_embedder_tokenizer(path)
+    if retriever is None:
+        encoder_config = _encoder_config(path)
+        encoder_config = dataclasses.replace(encoder_config, dtype=dtype or encoder_config.dtype)
+        retriever = build_retriever(encoder_config, tokenizer.vocabulary_size)
     weights.load(os.path.join(path, WEIGHTS), retriever.parts())
     return retriever
+
+
+def load_embedder_tokenizer(path):
+    """The `Tokenizer` of a published embedder. Raises `UserError` if its vocabulary is not that of the embedder."""
+    tokenizer = load_tokenizer(_encoder_config(path))
+    artifacts.require_same(
+        "vocabulary",
+        **{str(path): artifacts.manifest(path), str(tokenizer.path): {"vocabulary": tokenizer.fingerprint}},
+    )
+    return tokenizer
+
+
+def _encoder_config(path):
+    return config_lib.from_dict(artifacts.manifest(path)["encoder"], config_lib.EncoderConfig)
 
 
 def seed_everything(seed):

@@ -10,23 +10,23 @@ from realm_tf.retrieval import index
 from realm_tf.retrieval.exact_index import ExactSearcher
 
 
-def make_searcher(kind, index_path, config=None):
+def make_searcher(config, index_path):
     """A searcher over the blocks of an index version, whichever kind of index that is.
 
     Args:
-      kind: one of `config.INDEX_KINDS`. "exact" and "ivf" are made of stock operations; "scann" needs ScaNN's where it
+      config: `IndexConfig`. Of its kinds "exact" and "ivf" are made of stock operations; "scann" needs ScaNN's where it
         is loaded. The version's own searcher is taken where it has one of that kind; otherwise one is built and checked
         as `index.build` does.
-      config: `IndexConfig` for what is built; by default all is derived.
+      index_path: of the version.
 
     Returns: a module whose `search(queries_BD, k)` gives {"rows": int64 [B, k], "scores": float32 [B, k]}, best first;
       k is an int32 scalar.
     Raises: `UserError` if what is built stays below the recall floor.
     """
     embeddings_ND = index.Rows(os.path.join(index_path, index.EMBEDDINGS))
-    if kind == "exact":
+    if config.kind == "exact":
         return ExactSearcher(embeddings_ND)
     manifest = artifacts.manifest(index_path)
-    if manifest["kind"] == kind and manifest.get("settings"):
-        return index.load_module(index_path, kind)
-    return index.build_module(embeddings_ND, kind, config)
+    if manifest["kind"] == config.kind and manifest.get("settings"):
+        return index.load_module(index_path, config.kind)
+    return index.build_module(embeddings_ND, config)

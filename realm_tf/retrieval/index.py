@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from realm_tf import artifacts
-from realm_tf.config import INDEX_KINDS, IndexConfig
+from realm_tf.config import INDEX_KINDS
 from realm_tf.errors import UserError
 from realm_tf.retrieval import settings as settings_lib
 
@@ -25,14 +25,13 @@ class Index(Protocol):
         """
 
 
-def build(embeddings_ND, kind, directory, config=None, make_queries=None):
+def build(embeddings_ND, config, directory, make_queries=None):
     """Writes the embeddings and, for "scann" and "ivf", a checked searcher into `directory`.
 
     Args:
       embeddings_ND: float32 array, or anything with a shape whose slices of rows are read when asked for.
-      kind: one of `config.INDEX_KINDS`.
+      config: `IndexConfig`.
       directory: an existing one.
-      config: `IndexConfig`; its kind is not looked at. By default all is derived.
       make_queries: gives query embeddings float32 [B, D] for the self-check, such as those of sentences of the corpus.
         Called only where there is something to check; perturbed block embeddings are taken by default.
 
@@ -41,13 +40,13 @@ def build(embeddings_ND, kind, directory, config=None, make_queries=None):
     Raises: `UserError` if an embedding is not finite, or if the recall stays below the floor with the strongest
       settings: such a version must never be published.
     """
-    if kind not in INDEX_KINDS:
-        raise UserError(f"index.kind={kind!r}: known are {', '.join(INDEX_KINDS)}")
+    if config.kind not in INDEX_KINDS:
+        raise UserError(f"index.kind={config.kind!r}: known are {', '.join(INDEX_KINDS)}")
     write_embeddings(embeddings_ND, directory)
     embeddings_ND = Rows(os.path.join(directory, EMBEDDINGS))
-    settings = _settings(embeddings_ND, kind, config)
+    settings = settings_lib.derived(config, *embeddings_ND.shape)
     facts = {"k": min(settings.recall_k, len(embeddings_ND))}
-    if kind == "exact" and settings.precision == "float32":
+    if settings.kind == "exact" and settings.precision == "float32":
         recall = 1.0  # by definition
     else:
         facts["checked_with"] = "queries" if make_queries else "perturbed blocks"
@@ -55,13 +54,13 @@ def build(embeddings_ND, kind, directory, config=None, make_queries=None):
         if module:
             from realm_tf.retrieval import searcher
 
-            searcher.save(module, os.path.join(directory, _door(kind).DIRECTORY))
+            searcher.save(module, os.path.join(directory, _door(settings.kind).DIRECTORY))
     return {**facts, "recall_at_k": round(recall, 4), "settings": _told(settings)}
 
 
-def build_module(embeddings_ND, kind, config=None):
+def build_module(embeddings_ND, config):
     """A checked searcher of kind "scann" or "ivf", whose `search` is that of `searcher.compiled`; see `build`."""
-    return _build_checked(embeddings_ND, _settings(embeddings_ND, kind, config), None)[0]
+    return _build_checked(embeddings_ND, settings_lib.derived(config, *embeddings_ND.shape), None)[0]
 
 
 def load_module(path, kind):
@@ -71,10 +70,6 @@ def load_module(path, kind):
     door = _door(kind)
     door.register_ops()
     return tf.saved_model.load(os.path.join(path, door.DIRECTORY))
-
-
-def _settings(embeddings_ND, kind, config):
-    return settings_lib.derived(dataclasses.replace(config or IndexConfig(), kind=kind), *embeddings_ND.shape)
 
 
 def _build_checked(embeddings_ND, settings, make_queries):

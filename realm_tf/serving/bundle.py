@@ -3,6 +3,7 @@
 Its layout is TensorFlow Serving's (saved_model.pb, variables/, assets.extra/), with a manifest beside.
 """
 
+import dataclasses
 import os
 
 import numpy as np
@@ -45,7 +46,7 @@ def export(context, system="realm", output=None, searcher="exact", num_answers=N
         model,
         context.tokenizer,
         context.blocks,
-        graph_search.make_searcher(searcher, index_path, context.config.index),
+        graph_search.make_searcher(dataclasses.replace(context.config.index, kind=searcher), index_path),
         context.config,
         num_answers,
     )

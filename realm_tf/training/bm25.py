@@ -3,7 +3,7 @@
 import numpy as np
 
 from realm_tf import artifacts
-from realm_tf.models import build, losses
+from realm_tf.models import losses
 from realm_tf.models.open_qa import OpenQA
 from realm_tf.progress import say
 from realm_tf.retrieval import bm25
@@ -36,7 +36,7 @@ class BM25Batches(QABatches):
 
 def start(context, questions):
     """The `finetuned.Start` of BM25 with a span reader of the encoder's initial weights, as ORQA's reader has."""
-    reader = build.build_span_reader(context.config.encoder, context.config.finetune, context.tokenizer.vocabulary_size)
+    reader = finetuned.build_span_reader(context, context.config.encoder)
     model, data = OpenQA(None, reader), BM25Batches(context, open_index(context), 1.0)
     sample, _, _ = data.build(questions[:FIT_QUESTIONS], beam=FIT_BEAM)
     data.scale = fit_scale(sample["beam_scores"], sample["beam_positive"])
@@ -70,8 +70,7 @@ def load(context):
     """(`Answerer`, `BM25Index`) of the fine-tuned system."""
     manifest = finetuned.open_manifest(context, SYSTEM)
     index = open_index(context)
-    encoder, pieces = finetuned.answering_encoder(context), context.tokenizer.vocabulary_size
-    reader = build.build_span_reader(encoder, context.config.finetune, pieces)
+    reader = finetuned.build_span_reader(context, finetuned.answering_encoder(context))
     finetuned.load_weights(context, SYSTEM, {"span_reader": reader})
     return Answerer(context, OpenQA(None, reader), BM25Batches(context, index, manifest["scale"])), index
 

@@ -4,6 +4,7 @@ Unchanged documents keep their blocks, block ids and embeddings. What is searche
 list of documents would search: the same blocks in the same rows.
 """
 
+import dataclasses
 import os
 import shutil
 import time
@@ -47,7 +48,7 @@ def update(context, add=(), remove=(), replace=(), pipeline_args=()):
         manifest = job.publish(edits, pipeline_args, started)
         say(_summary(job.path, manifest))
         if job.exported:
-            say(f"{bundle.export(context, job.exported)}: what ask answers from now")
+            say(f"{bundle.export(context, **job.exported)}: what ask answers from now")
     return manifest
 
 
@@ -89,13 +90,18 @@ class _Update:
         return sources
 
     def _exported(self):
-        """The system of the newest export; None if there is none. Raises `UserError` if it is not there to export."""
+        """The arguments of `bundle.export` that give the newest export again, over other blocks; {} if there is none.
+
+        Raises `UserError` if its system is not there to export.
+        """
         newest = artifacts.newest(self._context.path("export"))
         if not newest:
-            return None
-        system = artifacts.manifest(newest[1])["system"]
-        finetuned.open_manifest(self._context, system)
-        return system
+            return {}
+        manifest = artifacts.manifest(newest[1])
+        finetuned.open_manifest(self._context, manifest["system"])
+        names = {"system": "system", "searcher": "searcher", "num_answers": "answers"}
+        # Exports of before they were SavedModels tell neither searcher nor answers.
+        return {argument: manifest[name] for argument, name in names.items() if name in manifest}
 
     def require_work(self, edits):
         """Raises `UserError` if there are neither edits nor an embedder that is newer than the last version."""
@@ -104,7 +110,7 @@ class _Update:
 
     def publish(self, edits, pipeline_args, started):
         """Makes the version, publishes it and drops those that are kept no longer; returns its manifest."""
-        self._remove_leftovers()
+        artifacts.tidy(self._parent, alone=True)  # the run's lock is held
         base = artifacts.manifest(self._context.path("blocks"))["corpus_fingerprint"]
         with artifacts.publish(self.path, kind="corpus", base_fingerprint=base, update_of=self._number) as (tmp, facts):
             facts |= self._publish_blocks(edits, tmp, pipeline_args)
@@ -114,12 +120,6 @@ class _Update:
             facts["seconds"] = round(time.time() - started, 2)
         artifacts.prune(self._parent, self._context.config.index.keep)
         return artifacts.manifest(self.path)
-
-    def _remove_leftovers(self):
-        # The run's lock is held: what lies there under such names was left by an update that was killed.
-        for name in os.listdir(self._parent) if os.path.isdir(self._parent) else ():
-            if name.startswith((".tmp-", ".old-")):
-                shutil.rmtree(os.path.join(self._parent, name))
 
     def _publish_blocks(self, edits, tmp, pipeline_args):
         """Publishes `tmp`/blocks; returns what changed, for the manifest."""
@@ -189,10 +189,9 @@ class _Update:
             return embedding.embed_blocks(embed_fn, store, self._context.tokenizer, length, title=title)
 
         embeddings = reuse.embed_changed(blocks, source, embedder, embed, os.path.join(tmp, "changed"))
+        config = dataclasses.replace(self._context.config.index, kind=manifest["kind"])
         path = os.path.join(tmp, name)
-        refresher.publish_index(
-            path, embeddings, manifest["kind"], manifest["step"], blocks, embedder, started, self._context.config.index
-        )
+        refresher.publish_index(path, embeddings, config, manifest["step"], blocks, embedder, started)
         return sum(embedded)
 
 

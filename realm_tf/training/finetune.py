@@ -95,9 +95,8 @@ def _start(context, system, questions):
 
 def _initial(context, system):
     """(index path, retriever, span reader) that a system starts from."""
-    config = context.config
-    reader = build.build_span_reader(config.encoder, config.finetune, context.tokenizer.vocabulary_size)
-    reset = config.finetune.reset
+    reader = finetuned.build_span_reader(context, context.config.encoder)
+    reset = context.config.finetune.reset
     found = artifacts.newest(context.path("index"))
     if not found:
         raise UserError(f"{context.workdir} has no index: run pretrain (or warm_start and refresh) first")
@@ -124,8 +123,8 @@ def _require_answers(start):
 def load_finetuned(context, system="realm"):
     """The `OpenQA` model and index path of a fine-tuned system with a retriever ("realm", "orqa"), ready to answer."""
     manifest = finetuned.open_manifest(context, system)
-    encoder, pieces = finetuned.answering_encoder(context), context.tokenizer.vocabulary_size
-    retriever = build.build_retriever(encoder, pieces)
-    reader = build.build_span_reader(encoder, context.config.finetune, pieces)
+    encoder = finetuned.answering_encoder(context)
+    retriever = build.build_retriever(encoder, context.tokenizer.vocabulary_size)
+    reader = finetuned.build_span_reader(context, encoder)
     finetuned.load_weights(context, system, {"query_embedder": retriever.query_embedder, "span_reader": reader})
     return OpenQA(retriever, reader), context.index_path(manifest["index"])

@@ -65,6 +65,11 @@ def answering_encoder(context):
     return dataclasses.replace(context.config.encoder, dtype="float32")
 
 
+def build_span_reader(context, encoder):
+    """A run's `SpanReader` of initial weights. encoder: the `EncoderConfig` to train with, or `answering_encoder`."""
+    return build.build_span_reader(encoder, context.config.finetune, context.tokenizer.vocabulary_size)
+
+
 def load_weights(context, system, parts):
     """Assigns the fine-tuned weights of a system to `parts`, named as in its `Start`."""
     weights.load(context.path("finetune", system, "model", build.WEIGHTS), parts)

@@ -53,8 +53,7 @@ class Pretraining:
         self.exclude = "none" if self.config.corpus.pretrain_input else settings.exclude
         self.queries = context.pretrain_queries(settings.batch_size)
         self._say_counts()
-        settings = self.config.index
-        self.refresher = Refresher(context.workdir, settings.kind, settings.keep, settings)
+        self.refresher = Refresher(context.workdir, self.config.index)
         self._drop_newer_than_checkpoint()
         if not artifacts.newest(self.index_dir):
             self.refresher.refresh_in_place(0, os.path.join(self.embedder_dir, "step_0"))

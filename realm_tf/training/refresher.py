@@ -14,12 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from realm_tf import artifacts
-from realm_tf import config as config_lib
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.inverse_cloze import sampled_sentences
 from realm_tf.lease import Lease
 from realm_tf.models import build
 from realm_tf.retrieval import embedding, index
+
+QUERIES_AT_ONCE = 64  # sentences embedded in a batch
 
 
 def paths(workdir):
@@ -36,9 +37,7 @@ class Refresher:
 
     Args:
       workdir: of the run; local, or any path that `tf.io.gfile` reads (then blocks and embedders are copied here).
-      kind: of the index.
-      keep: versions of the index that stay, besides the first.
-      index_config: `IndexConfig` for everything but kind and keep; by default all is derived.
+      index_config: `IndexConfig`, of what is built and how many versions stay, besides the first.
       by: "process", this one; or "beam", the job beam_jobs.embed_blocks.
       pipeline_args: options of Beam.
 
@@ -47,14 +46,13 @@ class Refresher:
       lease: `Lease` of the one that writes index/; whoever calls `refresh_once` in a run that has a refresher holds it.
     """
 
-    def __init__(self, workdir, kind, keep=2, index_config=None, by="process", pipeline_args=()):
+    def __init__(self, workdir, index_config, by="process", pipeline_args=()):
         self._blocks_path, self.embedder_dir, self.index_dir = paths(workdir)
-        self._kind, self._keep, self._index_config = kind, keep, index_config
-        self._by, self._pipeline_args = by, tuple(pipeline_args)
+        self._index_config, self._by, self._pipeline_args = index_config, by, tuple(pipeline_args)
         self.lease = index_lease(workdir)
         self._copies = contextlib.ExitStack()  # of remote blocks; they go with this object
         self._blocks = BlockStore(self._copies.enter_context(artifacts.local_copy(self._blocks_path)))
-        self._retriever = self._embed_fn = None
+        self._retriever = self._embed_fn = self._query_fn = None
 
     def refresh_in_place(self, step, embedder):
         """`refresh_once` by one who is not the refresher: under the lease; not at all if its holder makes the same."""
@@ -79,10 +77,9 @@ class Refresher:
         path = os.path.join(self.index_dir, f"step_{step}")
         with _own_copy(embedder) as copied, self._embedded(step, copied, path, check, alone) as embeddings:
             publish_index(
-                path, embeddings, self._kind, step, self._blocks, copied, started, self._index_config, self._retriever,
-                confirm,
-            )  # fmt: skip
-        artifacts.prune(self.index_dir, self._keep, keep_first=True, alone=alone)
+                path, embeddings, self._index_config, step, self._blocks, copied, started, self._query_fn, confirm
+            )
+        artifacts.prune(self.index_dir, self._index_config.keep, keep_first=True, alone=alone)
         return path
 
     @contextlib.contextmanager
@@ -105,15 +102,14 @@ class Refresher:
         manifest = artifacts.manifest(embedder)
         if self._retriever is None:
             self._retriever = build.load_retriever(embedder)
-            self._embed_fn = make_embed_fn(self._retriever)  # traced once, not once a refresh
+            # Traced once, not once a refresh.
+            self._embed_fn, self._query_fn = make_embed_fn(self._retriever), make_query_fn(self._retriever)
         else:
             build.load_retriever(embedder, self._retriever)
-        encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
-        tokenizer = build.load_tokenizer(encoder_config)
         return embedding.embed_blocks(
             self._embed_fn,
             self._blocks,
-            tokenizer,
+            build.load_embedder_tokenizer(embedder),
             manifest["lengths"]["block"],
             title=f"embedding blocks with step {step}",
             check=check,
@@ -150,20 +146,19 @@ def _own_copy(embedder):
 
 
 def publish_index(
-    path, embeddings, kind, step, blocks, embedder, started, index_config=None, retriever=None, confirm=lambda: None
+    path, embeddings, index_config, step, blocks, embedder, started, query_fn=None, confirm=lambda: None
 ):  # fmt: skip
     """Publishes an index version that passes its self-check, which is made with sentences of the blocks.
 
     Args:
       path: the directory to publish, `.../step_N`.
       embeddings: float32 [N, D] of all blocks.
-      kind: one of `config.INDEX_KINDS`.
+      index_config: `IndexConfig`.
       step: int, the training step of the embedder.
       blocks: `BlockStore`.
       embedder: path of the published embedder that made the embeddings.
       started: `time.time()` at which the work on this version began.
-      index_config: `IndexConfig`; by default all is derived.
-      retriever: that of `embedder`, if it is loaded already.
+      query_fn: `make_query_fn` of the retriever of `embedder`, if it is loaded already.
       confirm: called when all is written, before the version appears; if it raises, nothing is published.
 
     Raises: `UserError` if an embedding is not finite or the recall is below the floor; nothing is published then.
@@ -171,7 +166,7 @@ def publish_index(
     manifest = artifacts.manifest(embedder)
     with artifacts.publish(
         path,
-        kind=kind,
+        kind=index_config.kind,
         step=step,
         blocks=len(embeddings),
         dim=int(embeddings.shape[1]),
@@ -180,26 +175,34 @@ def publish_index(
         embedder_created=manifest["created"],
         began=round(started, 3),
     ) as (tmp, facts):
-        index_config = index_config or config_lib.IndexConfig()
 
         def make_queries():
-            return _sentence_queries(retriever or build.load_retriever(embedder), blocks, manifest, index_config)
+            loaded = query_fn or make_query_fn(build.load_retriever(embedder))
+            return embed_sentences(loaded, blocks, embedder, index_config.check_queries)[0]
 
-        facts.update(index.build(embeddings, kind, tmp, index_config, make_queries))
+        facts.update(index.build(embeddings, index_config, tmp, make_queries))
         # The index carries the embedder that made it: a search never mixes two steps.
-        tf.io.gfile.makedirs(os.path.join(tmp, "embedder"))
-        for name in tf.io.gfile.listdir(embedder):
-            tf.io.gfile.copy(os.path.join(embedder, name), os.path.join(tmp, "embedder", name))
+        artifacts.copy_files(embedder, os.path.join(tmp, "embedder"))
         facts["seconds"] = round(time.time() - started, 2)
         confirm()
 
 
-def _sentence_queries(retriever, blocks, manifest, index_config, batch_size=64):
-    """Query embeddings float32 [B, D] of sentences of the blocks. manifest: that of the retriever."""
-    tokenizer = build.load_tokenizer(config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig))
-    ids, _ = sampled_sentences(blocks, tokenizer, manifest["lengths"]["query"], index_config.check_queries)
-    query_fn = make_query_fn(retriever)
-    return np.concatenate([query_fn(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)])
+def embed_sentences(query_fn, blocks, embedder, count):
+    """Query embeddings of sentences drawn from the blocks: what pre-training asks an index, without its masks.
+
+    Args:
+      query_fn: `make_query_fn` of the retriever of `embedder`.
+      blocks: `BlockStore`.
+      embedder: path of a published embedder.
+      count: int, of the sentences.
+
+    Returns: (float32 [count, D], rows of the blocks that the sentences are from, int64 [count]); see
+      `sampled_sentences`.
+    """
+    tokenizer, length = build.load_embedder_tokenizer(embedder), artifacts.manifest(embedder)["lengths"]["query"]
+    ids, rows = sampled_sentences(blocks, tokenizer, length, count)
+    starts = range(0, count, QUERIES_AT_ONCE)
+    return np.concatenate([query_fn(ids[start : start + QUERIES_AT_ONCE]) for start in starts]), rows
 
 
 def make_embed_fn(retriever, function=None):

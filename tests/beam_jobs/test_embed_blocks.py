@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from beam_jobs import embed_blocks
 from realm_tf import artifacts
+from realm_tf.config import IndexConfig
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
 from realm_tf.models import build
@@ -20,13 +21,14 @@ from realm_tf.training.refresher import OvertakenError, Refresher, SearchableInd
 from tests.conftest import small_config
 
 STEP = 7
+EXACT = IndexConfig(kind="exact")
 
 
 @pytest.fixture(scope="module")
 def workdir(small_run, tmp_path_factory):
     """A run with blocks and embedder/step_7, and index/step_7 made by the refresher."""
     folder = shutil.copytree(small_run, tmp_path_factory.mktemp("run") / "run")
-    Refresher(str(folder), "exact").refresh_once(STEP, str(folder / "embedder" / f"step_{STEP}"))
+    Refresher(str(folder), EXACT).refresh_once(STEP, str(folder / "embedder" / f"step_{STEP}"))
     return folder
 
 
@@ -166,7 +168,7 @@ def test_one_model_serves_the_threads_of_a_process(workdir, tmp_path, shards_mad
 
 def test_the_refresher_makes_the_same_by_the_job(workdir, small_run, tmp_path, shards_made):
     run = shutil.copytree(small_run, tmp_path / "run")
-    refresher = Refresher(str(run), "exact", by="beam")
+    refresher = Refresher(str(run), EXACT, by="beam")
     refresher.refresh_once(STEP, str(run / "embedder" / f"step_{STEP}"), alone=True)
     assert len(shards_made) == 4
     check_equal(run / "index" / f"step_{STEP}", workdir / "index" / f"step_{STEP}")
@@ -187,7 +189,7 @@ def test_a_job_that_is_overtaken_stops(small_run, tmp_path, shards_made, monkeyp
         if shards_made:
             raise OvertakenError
 
-    refresher = Refresher(str(run), "exact", by="beam")
+    refresher = Refresher(str(run), EXACT, by="beam")
     with pytest.raises(OvertakenError):
         refresher.refresh_once(STEP, str(run / "embedder" / f"step_{STEP}"), check)
     assert not artifacts.versions(run / "index")
@@ -196,7 +198,7 @@ def test_a_job_that_is_overtaken_stops(small_run, tmp_path, shards_made, monkeyp
 def test_a_run_with_a_refresher_at_work_is_left_alone(small_run, tmp_path, monkeypatch):
     run = shutil.copytree(small_run, tmp_path / "run")
     monkeypatch.setattr("realm_tf.lease.Lease.__init__.__defaults__", (0.05, 10))
-    with Refresher(str(run), "exact").lease.held():
+    with Refresher(str(run), EXACT).lease.held():
         with pytest.raises(UserError, match="a refresher .* is at work on .*/index"):
             embed_blocks.run(workdir=run, kind="exact")
     assert not (run / "index").exists()

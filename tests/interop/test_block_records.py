@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from realm_tf import artifacts
+from realm_tf.config import IndexConfig
 from realm_tf.data import block_writer, inputs
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.salient import blocks_spans
@@ -174,6 +175,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path):
 STREAM = """
 import resource, sys
 import numpy as np
+from realm_tf.config import IndexConfig
 from realm_tf.interop import block_records
 from realm_tf.retrieval import index
 import tensorflow as tf
@@ -185,7 +187,7 @@ def data():
 limit = data() + int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 values, _ = block_records.open_block_embeddings(sys.argv[1])
-index.build(values, "exact", sys.argv[2])
+index.build(values, IndexConfig(kind="exact"), sys.argv[2])
 try:
     np.ones_like(values[:])
     sys.exit("the limit does not bind: a copy of the matrix fits")
@@ -216,5 +218,5 @@ def test_an_embedding_that_is_not_finite_is_refused(tmp_path):
     broken[7, 1] = np.inf
     tf1_writers.write_checkpoint(tmp_path / "encoded.ckpt", {"block_emb": broken})
     with pytest.raises(UserError, match="block 7 is not finite"), artifacts.publish(tmp_path / "step_0") as (tmp, _):
-        index.build(block_records.read(tmp_path).block_embeddings, "exact", tmp)
+        index.build(block_records.read(tmp_path).block_embeddings, IndexConfig(kind="exact"), tmp)
     assert not (tmp_path / "step_0").exists()

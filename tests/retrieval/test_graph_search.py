@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from realm_tf import artifacts
+from realm_tf.config import IndexConfig
 from realm_tf.retrieval import graph_search, index
 
 RNG = np.random.default_rng(0)
@@ -14,7 +15,7 @@ QUERIES = RNG.normal(size=(7, 16)).astype(np.float32)
 
 def publish(path, kind):
     with artifacts.publish(path, kind=kind) as (tmp, facts):
-        facts.update(index.build(EMBEDDINGS, kind, tmp))
+        facts.update(index.build(EMBEDDINGS, IndexConfig(kind=kind), tmp))
     return str(path)
 
 
@@ -24,7 +25,7 @@ def publish(path, kind):
     [("exact", "exact"), ("exact", "scann"), ("scann", "scann"), ("scann", "exact"), ("ivf", "ivf"), ("ivf", "exact")],
 )
 def test_search_equals_sorting_all_scores_and_outlives_saving(tmp_path, kind, of):
-    searcher = graph_search.make_searcher(kind, publish(tmp_path / "step_0", of))
+    searcher = graph_search.make_searcher(IndexConfig(kind=kind), publish(tmp_path / "step_0", of))
     signature = [tf.TensorSpec([None, 16], tf.float32, "queries")]
     searcher.function = tf.function(lambda queries: searcher.search(queries, tf.constant(9)), input_signature=signature)
     tf.saved_model.save(searcher, str(tmp_path / "saved"))

@@ -1,5 +1,6 @@
 """Exact, ScaNN and IVF search behind one protocol, on disk and back."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -22,8 +23,9 @@ TREE = IndexConfig(leaves=40, leaves_searched=10)
 
 
 def save(path, kind, embeddings=EMBEDDINGS, config=None, make_queries=None):
+    config = dataclasses.replace(config or IndexConfig(), kind=kind)
     with artifacts.publish(path, kind=kind) as (tmp, facts):
-        facts.update(index.build(embeddings, kind, tmp, config, make_queries))
+        facts.update(index.build(embeddings, config, tmp, make_queries))
     return index.load(path)
 
 

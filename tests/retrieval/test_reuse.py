@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from beam_jobs import embed_blocks, split_blocks
+from realm_tf.config import IndexConfig
 from realm_tf.data import block_join
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
@@ -70,9 +71,8 @@ def folder(corpus, vocabulary_path, tmp_path_factory):
         retriever = build.build_retriever(config.encoder, corpus.tokenizer.vocabulary_size)
         build.publish_retriever(str(folder / f"embedder_{step}"), retriever, config, corpus.tokenizer, step=step)
     vectors = 100.0 + np.arange(len(corpus.blocks) * DIM, dtype=np.float32).reshape(-1, DIM)
-    publish_index(
-        str(folder / "index" / "step_7"), vectors, "exact", 7, corpus.blocks, str(folder / "embedder_7"), time.time()
-    )
+    exact, embedder = IndexConfig(kind="exact"), str(folder / "embedder_7")
+    publish_index(str(folder / "index" / "step_7"), vectors, exact, 7, corpus.blocks, embedder, time.time())
     with open(corpus.folder / "documents.jsonl") as file:
         documents = [json.loads(line) for line in file]
     documents[20]["text"] += " Anna was born in Salzburg in 1756."

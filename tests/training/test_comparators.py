@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from realm_tf import artifacts
-from realm_tf.config import Config, EncoderConfig, FinetuneConfig, LengthConfig, OptimizerConfig
+from realm_tf.config import Config, EncoderConfig, FinetuneConfig, IndexConfig, LengthConfig, OptimizerConfig
 from realm_tf.data.pretrain_queries import PretrainQueries
 from realm_tf.errors import UserError
 from realm_tf.models import build, encoder, weights
@@ -207,7 +207,8 @@ def test_inspect_shows_the_memory_too(context, read_one, monkeypatch):
     embedder = context.path("embedder", "step_0")
     build.publish_retriever(embedder, retriever, context.config, context.tokenizer, step=0)
     embeddings = np.random.default_rng(0).normal(size=(len(context.blocks), 8)).astype(np.float32)
-    publish_index(context.path("index", "step_0"), embeddings, "exact", 0, context.blocks, embedder, 0.0)
+    exact = IndexConfig(kind="exact")
+    publish_index(context.path("index", "step_0"), embeddings, exact, 0, context.blocks, embedder, 0.0)
     inspector = Inspector(context, knn=True)
     value = inspector.inspect("The king of ___ was born.", "Anna", num_candidates=3)
     tokenizer = context.tokenizer

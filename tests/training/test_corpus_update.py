@@ -25,6 +25,7 @@ from realm_tf.training.run_context import RunContext
 
 STEP = 7
 INDEX = f"index/step_{STEP}"
+EXACT = config_lib.IndexConfig(kind="exact")
 MAX_BLOCK_LENGTH = 40
 WORDS = "the a of in and was born river city paris london king anna mozart vienna salzburg january number".split()
 
@@ -67,7 +68,7 @@ def finished(documents, vocabulary_path, tmp_path_factory):
     retriever = build.build_retriever(config.encoder, context.tokenizer.vocabulary_size)
     embedder = str(folder / "embedder" / f"step_{STEP}")
     build.publish_retriever(embedder, retriever, config, context.tokenizer, step=STEP)
-    Refresher(str(folder), "exact").refresh_once(STEP, embedder)
+    Refresher(str(folder), EXACT).refresh_once(STEP, embedder)
     return folder
 
 
@@ -183,7 +184,7 @@ def test_another_embedder_since_the_update(run, documents):
     retriever = build.build_retriever(context.config.encoder, context.tokenizer.vocabulary_size)
     embedder = str(run / "embedder" / "step_9")
     build.publish_retriever(embedder, retriever, context.config, context.tokenizer, step=9)
-    Refresher(str(run), "exact").refresh_once(9, embedder)
+    Refresher(str(run), EXACT).refresh_once(9, embedder)
     with pytest.raises(UserError, match=r"corpus/1 was embedded before .*step_9.* realm_tf.update_corpus --workdir"):
         RunContext(run).updated()
     manifest = update(RunContext(run))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from realm_tf import artifacts, lease
+from realm_tf.config import IndexConfig
 from realm_tf.errors import UserError
 from realm_tf.retrieval import index
 from realm_tf.training.refresh_loop import DONE, RefreshLoop
@@ -15,6 +16,7 @@ from realm_tf.training.refresher import Refresher, index_lease
 from realm_tf.training.run_context import RunContext
 
 STEP = 7
+EXACT = IndexConfig(kind="exact")
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def change_manifest(path, **facts):
 
 
 def follow(run, **options):
-    RefreshLoop(Refresher(str(run), "exact"), **options).run()
+    RefreshLoop(Refresher(str(run), EXACT), **options).run()
 
 
 def steps(run):
@@ -70,7 +72,7 @@ def test_an_index_of_a_step_that_was_dropped_does_not_hide_the_newest_embedder(r
 
 def test_an_embedder_that_is_removed_while_it_is_used_is_carried_all_the_same(run, embedder):
     weights = (embedder / "weights.safetensors").read_bytes()
-    refresher = Refresher(str(run), "exact")
+    refresher = Refresher(str(run), EXACT)
     refresher.refresh_once(STEP, str(embedder), check=lambda: shutil.rmtree(embedder, ignore_errors=True))
     assert not embedder.exists()
     assert (run / "index" / f"step_{STEP}" / "embedder" / "weights.safetensors").read_bytes() == weights
@@ -88,7 +90,7 @@ def test_an_index_of_a_dropped_step_is_given_up(run, embedder, capsys):
 
 
 def test_a_lost_lease_publishes_nothing(run, embedder):
-    refresher = Refresher(str(run), "exact")
+    refresher = Refresher(str(run), EXACT)
     refresher.lease.acquire()
     other = refresher.lease._holder() | {"id": "another", "title": "another refresher"}
     artifacts.write_json(run / "index.lease" / "000000002.json", other)
@@ -116,7 +118,7 @@ def test_on_a_file_system_that_only_tensorflow_reads(run, embedder, monkeypatch)
     remote = f"ram://{run.parent.name}"
     artifacts.copy_files(run, remote)
     context = RunContext(remote)
-    loop = RefreshLoop(Refresher(context.workdir, "exact"), once=True)
+    loop = RefreshLoop(Refresher(context.workdir, EXACT), once=True)
     loop.run()
     follow(run, once=True)
     with artifacts.local_copy(f"{remote}/index/step_{STEP}") as copied:
@@ -127,7 +129,7 @@ def test_on_a_file_system_that_only_tensorflow_reads(run, embedder, monkeypatch)
 
 
 def test_embeddings_that_are_not_finite_are_refused(run, embedder):
-    refresher = Refresher(str(run), "exact")
+    refresher = Refresher(str(run), EXACT)
     refresher._embed = lambda *_: np.full((3, 2), np.nan, np.float32)
     with pytest.raises(UserError, match="the embedding of block 0 is not finite"):
         RefreshLoop(refresher, once=True).run()

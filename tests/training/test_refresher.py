@@ -9,17 +9,23 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from realm_tf import artifacts
+from realm_tf.config import IndexConfig
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.inputs import query_inputs
+from realm_tf.data.inverse_cloze import sampled_sentences
 from realm_tf.errors import UserError
 from realm_tf.models import build
+from realm_tf.models.retriever import Retriever
 from realm_tf.retrieval import index as index_lib
 from realm_tf.retrieval.embedding import embed_blocks
 from realm_tf.training.refresher import OvertakenError, Refresher, SearchableIndex, make_embed_fn
 from realm_tf.training.run_context import RunContext
 from tests.running import ROOT, start
+
+EXACT = IndexConfig(kind="exact")
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def run(tiny_run, tmp_path):
 
 
 def test_an_index_holds_the_embeddings_of_its_own_embedder(run):
-    path = Refresher(str(run), "exact").refresh_once(3, str(run / "embedder" / "step_3"))
+    path = Refresher(str(run), EXACT).refresh_once(3, str(run / "embedder" / "step_3"))
     assert path == str(run / "index" / "step_3")
     context = RunContext(run)
     retriever = build.load_retriever(os.path.join(path, "embedder"))
@@ -43,7 +49,7 @@ def test_an_index_holds_the_embeddings_of_its_own_embedder(run):
 
 
 def test_a_swap_changes_index_and_embedder_together(run):
-    refresher = Refresher(str(run), "exact", keep=3)
+    refresher = Refresher(str(run), IndexConfig(kind="exact", keep=3))
     first, second = (refresher.refresh_once(step, str(run / "embedder" / f"step_{step}")) for step in (0, 6))
     context = RunContext(run)
     fingerprint = context.blocks.manifest["corpus_fingerprint"]
@@ -59,8 +65,29 @@ def test_a_swap_changes_index_and_embedder_together(run):
     assert not np.array_equal(before[1], scores)
 
 
+def test_a_refresher_compiles_once(run, monkeypatch):
+    """Not once a refresh; and what it compiled has the weights of the newest embedder."""
+    traced, embed_queries = [], Retriever.embed_queries
+
+    def watched(retriever, token_ids, training=False):
+        traced.append(tf.is_symbolic_tensor(token_ids))
+        return embed_queries(retriever, token_ids, training)
+
+    monkeypatch.setattr(Retriever, "embed_queries", watched)
+    asked = []
+    monkeypatch.setattr(index_lib, "build", lambda *args: asked.append(args[-1]()) or {})
+    refresher = Refresher(str(run), IndexConfig(kind="scann"))
+    for step in (3, 6):
+        refresher.refresh_once(step, str(run / "embedder" / f"step_{step}"))
+    assert sum(traced) == 1
+    retriever = build.load_retriever(str(run / "embedder" / "step_6"))
+    blocks, tokenizer = BlockStore(run / "blocks"), RunContext(run).tokenizer
+    ids, _ = sampled_sentences(blocks, tokenizer, 32, len(asked[1]))
+    np.testing.assert_allclose(asked[1][:64], retriever.embed_queries(ids[:64]), atol=1e-5)
+
+
 def test_an_index_of_another_corpus_is_refused(run):
-    path = Refresher(str(run), "exact").refresh_once(0, str(run / "embedder" / "step_0"))
+    path = Refresher(str(run), EXACT).refresh_once(0, str(run / "embedder" / "step_0"))
     with pytest.raises(UserError, match="do not belong together: corpus_fingerprint"):
         SearchableIndex(path, "another corpus")
 
@@ -69,12 +96,12 @@ def test_an_embedder_of_another_vocabulary_is_refused(run):
     manifest = run / "embedder" / "step_0" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"vocabulary": "another"}))
     with pytest.raises(UserError, match="vocabulary"):
-        Refresher(str(run), "exact").refresh_once(0, str(run / "embedder" / "step_0"))
+        Refresher(str(run), EXACT).refresh_once(0, str(run / "embedder" / "step_0"))
     assert not (run / "index").exists()
 
 
 def test_the_first_and_the_newest_indexes_stay(run):
-    refresher = Refresher(str(run), "exact", keep=2)
+    refresher = Refresher(str(run), IndexConfig(kind="exact", keep=2))
     for step, embedder in ((0, 0), (3, 3), (6, 6), (7, 6)):
         refresher.refresh_once(step, str(run / "embedder" / f"step_{embedder}"))
     assert [step for step, _ in artifacts.versions(run / "index")] == [0, 6, 7]
@@ -94,7 +121,7 @@ def test_an_index_that_is_given_up_is_not_there(run):
 
     assert not (run / "index").exists()
     with pytest.raises(OvertakenError):
-        Refresher(str(run), "exact").refresh_once(3, str(run / "embedder" / "step_3"), check)
+        Refresher(str(run), EXACT).refresh_once(3, str(run / "embedder" / "step_3"), check)
     assert not (run / "index").exists()
 
 
