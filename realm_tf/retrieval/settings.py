@@ -18,8 +18,8 @@ def derived(config, blocks, dim):
     """The same `IndexConfig` with every 0 and "" filled in for an index of `blocks` embeddings of `dim` dimensions.
 
     `leaves` stays 0 where no tree is worth its while: every vector is scored. Leaves are per shard; a little more than
-    sqrt(N) for ScaNN (its docs/algorithms.md starts there), whose codes are cheap, more for "ivf", whose vectors are not.
-    Only ScaNN has shards.
+    sqrt(N) for ScaNN (its docs/algorithms.md starts there), whose codes are cheap, more for "ivf", whose vectors are
+    not. Only ScaNN has shards.
 
     Raises `UserError` for settings that no index of this size can have.
     """
