@@ -14,9 +14,9 @@ class Cloze:
     """Asks a source, one sentence at a time, in a thread of its own.
 
     Args:
-      source: has `renew()`, called before every sentence; `inspect(text)`, a JSON value; `about()`, what the page says
-        of it, a JSON value. The first two may take long and may raise `UserError`.
-      max_text_bytes: length of a sentence in UTF-8.
+      source: has `renew()`, called before every sentence; `inspect(text, answer)`, a JSON value, answer a str or None;
+        `about()`, what the page says of it, a JSON value. The first two may take long and may raise `UserError`.
+      max_text_bytes: length of a sentence, and of an answer, in UTF-8.
     """
 
     def __init__(self, source, max_text_bytes):
@@ -28,37 +28,41 @@ class Cloze:
         return self._source.about()
 
     async def answer(self, body):
-        """The source's value for a request's body, `{"text": "... ___ ..."}`. Raises `RequestError`."""
-        text = self._text(body)
+        """The source's value for a request's body, `{"text": "... ___ ...", "answer": "..."}`. Raises `RequestError`.
+
+        The answer, whose probability is wanted, may be missing.
+        """
+        text, answer = self._fields(body)
         # Cancelled, as when the request's time is over, it does not begin if it has not begun.
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._inspect, text)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._inspect, text, answer)
 
     async def close(self):
         """Waits for the sentence that is under way."""
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
-    def _text(self, body):
+    def _fields(self, body):
         try:
             value = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise invalid(f"JSON Parse error: {error}") from None
-        text = value.get("text") if isinstance(value, dict) else None
-        if not isinstance(text, str):
-            raise invalid('send {"text": "a sentence with one blank, ___ or [MASK]"}')
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError:  # JSON can spell half a surrogate pair
-            raise invalid("the text is not valid Unicode") from None
-        if size > self._max_text_bytes:
-            raise invalid(f"a text of {size} bytes: at most {self._max_text_bytes} are taken")
-        return text
+        text, answer = (value.get("text"), value.get("answer")) if isinstance(value, dict) else (None, None)
+        if not isinstance(text, str) or not isinstance(answer, str | None):
+            raise invalid('send {"text": "a sentence with one blank, ___ or [MASK]"}, and an "answer" if you want to')
+        for name, field in (("text", text), ("answer", answer or "")):
+            try:
+                size = len(field.encode())
+            except UnicodeEncodeError:  # JSON can spell half a surrogate pair
+                raise invalid(f"the {name} is not valid Unicode") from None
+            if size > self._max_text_bytes:
+                raise invalid(f"a {name} of {size} bytes: at most {self._max_text_bytes} are taken")
+        return text, answer
 
-    def _inspect(self, text):
+    def _inspect(self, text, answer):
         try:
             self._source.renew()
         except UserError as error:
             raise RequestError(grpc.StatusCode.UNAVAILABLE, f"the run cannot be read: {error}") from error
         try:
-            return self._source.inspect(text)
+            return self._source.inspect(text, answer)
         except UserError as error:
             raise invalid(str(error)) from error

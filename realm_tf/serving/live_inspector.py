@@ -44,6 +44,6 @@ class LiveInspector:
         """{"run", "index": {"step", "created", "blocks"}, "marginal", "null_candidate"} of what was read last."""
         return self._about
 
-    def inspect(self, text):
+    def inspect(self, text, answer=None):
         """The `inspect` JSON object of a sentence with a blank; see `Inspector.inspect`."""
-        return self._inspector.inspect(text)
+        return self._inspector.inspect(text, answer)
