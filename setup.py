@@ -57,6 +57,8 @@ EXTRAS["spacy"] = ["spacy>=3.8,<4"]
 EXTRAS["dask"] = ["apache-beam[dask]==2.77.*"]
 # FAISS, which benchmarks/index_scale.py measures beside our indexes; nothing else imports it.
 EXTRAS["bench"] = ["faiss-cpu>=1.12,<2"]
+# A browser for the tests of the page: `make test-browser`. It brings a Node.js of 50 MB, so the lock has it not.
+EXTRAS["browser"] = ["playwright>=1.49,<2"]
 
 setup(
     name="realm-tf",

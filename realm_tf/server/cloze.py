@@ -54,7 +54,7 @@ class Cloze:
             except UnicodeEncodeError:  # JSON can spell half a surrogate pair
                 raise invalid(f"the {name} is not valid Unicode") from None
             if size > self._max_text_bytes:
-                raise invalid(f"a {name} of {size} bytes: at most {self._max_text_bytes} are taken")
+                raise invalid(f"the {name} has {size} bytes: at most {self._max_text_bytes} are taken")
         return text, answer
 
     def _inspect(self, text, answer):

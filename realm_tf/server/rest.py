@@ -55,7 +55,7 @@ class RestApi:
         if wants_page(request.headers.get("accept", "")):
             return Response(self._page.body, media_type="text/html", headers=self._page.headers)
         model = f"/v1/models/{self._server.settings.model_name}"
-        return _json(
+        index = _json(
             {
                 "model": self._server.settings.model_name,
                 "versions": self._server.versions.available,
@@ -67,6 +67,8 @@ class RestApi:
                 "about": "GET /about",
             }
         )
+        index.headers["Vary"] = "Accept"
+        return index
 
     async def _about(self, request):
         return _json(self._server.about())

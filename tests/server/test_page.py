@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import signal
 import urllib.parse
 
 import pytest
@@ -233,6 +234,20 @@ def test_errors_are_one_line(open_page):
     wait_text(page, ".best .answer", "Lyon")
     page.click("#to-cloze")
     assert "--workdir=RUN" in page.inner_text("#cloze-status") and page.is_disabled("#text")
+
+
+def test_busy_while_the_server_thinks(open_page, facts):
+    page = open_page(asked())
+    wait_text(page, ".best .answer", "Lyon")
+    facts.process.send_signal(signal.SIGSTOP)
+    try:
+        page.keyboard.press("Enter")
+        page.locator("#ask-status.busy").wait_for()
+        assert page.inner_text("#ask-status") == "Asking …" and page.get_attribute("#answers", "aria-busy") == "true"
+    finally:
+        facts.process.send_signal(signal.SIGCONT)
+    page.locator("#answers:not([aria-busy])").wait_for()
+    assert page.inner_text("#ask-status").startswith("3 answers from version 1")
 
 
 def test_about_tells_what_may_be_known(facts):
