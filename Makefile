@@ -14,10 +14,10 @@ PEER_VENV := .venv-peers
 PEER_STAMP := $(PEER_VENV)/installed.stamp
 
 # TensorFlow's information and warning lines; errors stay. The demo's binary sees to its own.
-test test-all test-peers test-official bench: export TF_CPP_MIN_LOG_LEVEL := 2
+test test-all test-browser test-peers test-official bench: export TF_CPP_MIN_LOG_LEVEL := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-peers test-official lint bench lock clean $(VENV)
+.PHONY: help demo test test-all test-browser test-peers test-official lint bench lock clean $(VENV)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: $(STAMP) ## run the tests, without the slow ones
 
 test-all: $(STAMP) ## run every test
 	@$(PY) -m pytest -m "" $(ARGS)
+
+test-browser: $(STAMP) ## run the page's tests in a headless Chromium: REALM_BROWSER=FILE, or one that is installed
+	@$(PY) -m pip install --quiet --disable-pip-version-check 'playwright>=1.49,<2'
+	@$(PY) -m pytest -m "" -rs tests/server/test_page.py tests/server/test_page_run.py $(ARGS)
 
 test-peers: $(STAMP) $(PEER_STAMP) ## run transformers 4.57.6 beside this project, and compare
 	@PEER_PYTHON=$(CURDIR)/$(PEER_VENV)/bin/python $(PY) -m pytest -m "" tests/peers $(ARGS)

@@ -57,6 +57,8 @@ EXTRAS["spacy"] = ["spacy>=3.8,<4"]
 EXTRAS["dask"] = ["apache-beam[dask]==2.77.*"]
 # FAISS, which benchmarks/index_scale.py measures beside our indexes; nothing else imports it.
 EXTRAS["bench"] = ["faiss-cpu>=1.12,<2"]
+# A browser for the tests of the page: `make test-browser`. It brings a Node.js of 50 MB, so the lock has it not.
+EXTRAS["browser"] = ["playwright>=1.49,<2"]
 
 setup(
     name="realm-tf",
@@ -67,7 +69,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     packages=find_packages(include=["realm_tf", "realm_tf.*", "beam_jobs", "beam_jobs.*"]),
-    package_data={"realm_tf": ["assets/**", "data/embedded/*.jsonl"]},
+    package_data={"realm_tf": ["assets/**", "data/embedded/*.jsonl", "server/page.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=REQUIRES,
     extras_require=EXTRAS,

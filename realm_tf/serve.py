@@ -5,7 +5,8 @@
 DIR/<version>/saved_model.pb is what `realm_tf.export` writes. The newest version that passes its self-test is served;
 a newer one takes its place without a failed request, a broken one is refused and the old one stays. The addresses are
 printed first (a port of 0 takes a free one), the log follows on standard error as JSON lines. SIGTERM ends the server
-when the requests that have arrived are answered. See docs/server.md.
+when the requests that have arrived are answered. The REST address shows a page to browsers; with --workdir it fills
+blanks, too, as `realm_tf.inspect` does. See docs/server.md.
 """
 
 from absl import flags as absl_flags
@@ -40,6 +41,8 @@ FLAGS = (
     absl_flags.DEFINE_float("drain_s", Settings.drain_s, "Seconds that running requests have after SIGTERM.", 0),
     absl_flags.DEFINE_bool("log_questions", Settings.log_questions, "Log error messages, which may quote questions."),
 )
+# Not a field of `Settings`: the server package knows SavedModels, and nothing of runs.
+WORKDIR = flags.define_workdir()
 PACKAGES = ("grpc", "prometheus_client", "starlette", "tensorflow_serving", "uvicorn")
 
 
@@ -59,7 +62,15 @@ def main(_):
         raise UserError(f"realm_tf.serve needs {', '.join(missing)}: pip install 'realm-tf[serve]'")
     from realm_tf.server import process
 
-    process.run(settings)
+    process.run(settings, _cloze_source())
+
+
+def _cloze_source():
+    if not WORKDIR.value:
+        return None
+    from realm_tf.serving.live_inspector import LiveInspector
+
+    return LiveInspector(WORKDIR.value)
 
 
 if __name__ == "__main__":

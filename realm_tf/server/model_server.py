@@ -7,8 +7,10 @@ import time
 import grpc
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
+from realm_tf import artifacts
 from realm_tf.server import signature as signature_lib
 from realm_tf.server.batcher import Batcher
+from realm_tf.server.cloze import Cloze
 from realm_tf.server.request_error import RequestError, invalid
 from realm_tf.server.self_test import DEFAULT_SIGNATURE
 from realm_tf.server.versions import Versions
@@ -19,15 +21,17 @@ _STUCK_S = 60.0  # a call this much over its time limit will not come back
 class ModelServer:
     """Answers predict, status and metadata requests about one model. Belongs to the event loop's thread.
 
+    cloze_source: what fills blanks for the page, see `Cloze`; None for a server that does not.
     draining: set when the server is about to stop; it is then not ready, and goes on answering.
     """
 
-    def __init__(self, settings, telemetry):
+    def __init__(self, settings, telemetry, cloze_source=None):
         self.settings, self.telemetry = settings, telemetry
         self.versions = Versions(settings.export_dir, settings.model_name, settings.num_versions, telemetry)
         self.batcher = Batcher(
             settings.max_batch, settings.batch_wait_ms / 1000, settings.max_queue, telemetry.batch
         )
+        self.cloze = cloze_source and Cloze(cloze_source, settings.max_question_bytes)
         self.draining = False
         self._in_flight = 0
         telemetry.observe(lambda: self.batcher.queued_rows, lambda: self._in_flight)
@@ -77,6 +81,15 @@ class ModelServer:
             inputs = make_inputs(signature)
             signature.check(inputs, self.settings.max_questions, self.settings.max_question_bytes)
             return servable.version, signature, await self.batcher.run(signature, inputs, deadline)
+
+    def about(self):
+        """What the page says of the server, as a JSON value: the versions with their indexes, by the server's clock."""
+        return {
+            "model": self.settings.model_name,
+            "now": artifacts.now(),
+            "versions": self.versions.about(),
+            "cloze": self.cloze and self.cloze.about(),
+        }
 
     def metadata(self, target):
         """`GetModelMetadataResponse` with the signatures of a version. Raises `RequestError`."""

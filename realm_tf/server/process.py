@@ -17,18 +17,18 @@ from realm_tf.server.telemetry import Telemetry
 _BACKLOG = 512
 
 
-def run(settings):
+def run(settings, cloze_source=None):
     """Serves until SIGTERM or SIGINT, then answers what has arrived, and returns.
 
-    Prints the two addresses first. Raises `UserError` if a port cannot be had.
+    Prints the two addresses first. Raises `UserError` if a port cannot be had. cloze_source: see `server.cloze.Cloze`.
     """
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, cloze_source))
 
 
-async def _serve(settings):
+async def _serve(settings, cloze_source):
     telemetry = Telemetry(settings.log_questions)
     listener = _listen(settings.host, settings.rest_port)
-    server = ModelServer(settings, telemetry)
+    server = ModelServer(settings, telemetry, cloze_source)
     grpc_server, grpc_port = _grpc_server(settings, server)
     http = _Http(
         uvicorn.Config(
@@ -61,6 +61,8 @@ async def _serve(settings):
     await asyncio.gather(serving, grpc_server.stop(settings.drain_s))
     await _cancel(watching)
     await server.batcher.stop()
+    if server.cloze:
+        await server.cloze.close()
     await server.versions.close()
     telemetry.log("stopped")
 

@@ -1,4 +1,4 @@
-"""TF Serving's REST interface, health, metrics. The only module that imports starlette.
+"""TF Serving's REST interface, the page, health, metrics. The only module that imports starlette.
 
 Paths, bodies, errors and status codes are those of TensorFlow Serving's g3doc/api_rest.md and of
 tensorflow_serving/model_servers/http_rest_api_util.cc.
@@ -18,6 +18,7 @@ from starlette.routing import Route
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from realm_tf.server import json_tensors, telemetry
+from realm_tf.server.page import Page, wants_page
 from realm_tf.server.request_error import RequestError, invalid
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -25,6 +26,7 @@ _POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNOREC
 _GET = re.compile(_MODEL + r"(?P<method>/metadata)?", re.IGNORECASE)
 _LARGEST_VERSION = 2**63 - 1
 _READ_ON = 8  # a body up to so many times too large is read to its end, so that its sender reads the answer
+_NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}  # documents' texts are JSON, whatever they look like
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 
 
@@ -32,10 +34,12 @@ class RestApi:
     """`app` is the ASGI application in front of a `ModelServer`."""
 
     def __init__(self, server):
-        self._server = server
+        self._server, self._page = server, Page()
         self.app = Starlette(
             routes=[
                 Route("/", self._index),
+                Route("/about", self._about),
+                Route("/cloze", self._cloze, methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -47,9 +51,11 @@ class RestApi:
         self.app.router.redirect_slashes = False  # TF Serving redirects nobody
 
     async def _index(self, request):
-        """What the server offers."""
+        """The page for people; for programs, what the server offers."""
+        if wants_page(request.headers.get("accept", "")):
+            return Response(self._page.body, media_type="text/html", headers=self._page.headers)
         model = f"/v1/models/{self._server.settings.model_name}"
-        return _json(
+        index = _json(
             {
                 "model": self._server.settings.model_name,
                 "versions": self._server.versions.available,
@@ -58,8 +64,25 @@ class RestApi:
                 "metadata": f"GET {model}/metadata",
                 "health": ["GET /healthz", "GET /readyz"],
                 "metrics": "GET /metrics",
+                "about": "GET /about",
             }
         )
+        index.headers["Vary"] = "Accept"
+        return index
+
+    async def _about(self, request):
+        return _json(self._server.about())
+
+    async def _cloze(self, request):
+        return await self._guarded(self._fill, request, {"method": "cloze"})
+
+    async def _fill(self, request, facts):
+        if not self._server.cloze:
+            message = "this server fills no blanks: start it with --workdir=RUN, a run that was pre-trained"
+            raise RequestError(grpc.StatusCode.UNIMPLEMENTED, message)
+        async with self._server.admit():
+            body = await _body(request, self._server.settings.max_body_bytes)
+            return _json(await self._server.cloze.answer(body))
 
     async def _healthz(self, request):
         return _json({"alive": self._server.alive}, 200 if self._server.alive else 503)
@@ -75,9 +98,13 @@ class RestApi:
         return _json({"error": str(error.detail)}, error.status_code)
 
     async def _v1(self, request):
-        started, facts = time.monotonic(), {"method": "other"}
+        return await self._guarded(self._answer, request, {"method": "other"})
+
+    async def _guarded(self, answer, request, facts):
+        """What `answer(request, facts)` gives, or the error that it raises; counted and logged with the facts."""
+        started = time.monotonic()
         try:
-            response = await self._answer(request, facts)
+            response = await answer(request, facts)
         except RequestError as error:
             facts["error"] = error.message
             response = _json({"error": error.message}, error.http)
@@ -121,7 +148,7 @@ class RestApi:
         if signature.batched:
             facts["rows"] = len(next(iter(outputs.values())))
         # TF Serving does not tell the version; a header does no harm to its clients.
-        headers = {"X-Model-Version": str(version)}
+        headers = {"X-Model-Version": str(version), **_NO_SNIFFING}
         return Response(json_tensors.response(form, outputs), media_type="application/json", headers=headers)
 
     def _status(self, target):
@@ -166,4 +193,4 @@ def _message(message):
 
 def _json(value, status=200):
     # Escapes keep what is no character (half a surrogate pair in a path) from ending the answer.
-    return Response(json.dumps(value).encode("ascii"), status, media_type="application/json")
+    return Response(json.dumps(value).encode("ascii"), status, media_type="application/json", headers=_NO_SNIFFING)

@@ -5,10 +5,14 @@ import os
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from realm_tf import artifacts
+from realm_tf.errors import UserError
 from realm_tf.server.signature import Signature
 
 SAVED_MODEL = "saved_model.pb"
 _TAGS = ("serve",)
+# What everybody may know of an export's manifest, which may also tell where and how it was made.
+_PUBLIC = ("created", "system", "searcher", "answers", "index")
 
 
 class LoadError(Exception):
@@ -18,13 +22,15 @@ class LoadError(Exception):
 class Servable:
     """A loaded SavedModel: `signatures` {name: `Signature`}, `signature_defs` {name: proto}, `version`, `path`.
 
+    facts: what the manifest beside it says, {} where there is none: TF Serving's layout has none.
+
     It is loaded into a session and run there, as TF Serving does it (restore, initializers of tables, run by tensor
     names): what loads here loads there, a call can be given a time limit, and `close` frees its variables at once (to
     TensorFlow's allocator, which keeps the memory for the next version). Raises `LoadError`.
     """
 
     def __init__(self, path, version):
-        self.path, self.version = path, version
+        self.path, self.version, self.facts = path, version, _facts(path)
         config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
         config.gpu_options.allow_growth = True  # two versions share a device while one takes the other's place
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
@@ -46,6 +52,14 @@ class Servable:
     def close(self):
         """Frees the variables. Nothing may be running."""
         self._session.close()
+
+
+def _facts(path):
+    try:
+        manifest = artifacts.manifest(path)
+    except UserError:
+        return {}
+    return {name: manifest[name] for name in _PUBLIC if name in manifest} if isinstance(manifest, dict) else {}
 
 
 def _register_ops(path):

@@ -56,6 +56,10 @@ class Versions:
         """The versions that are served, newest first."""
         return sorted(self._served, reverse=True)
 
+    def about(self):
+        """What is known of each version that is served, newest first: [{"version", **facts}]; see `Servable.facts`."""
+        return [{"version": version, **self._served[version].servable.facts} for version in self.available]
+
     async def watch(self, poll_s):
         """Looks for versions every `poll_s` seconds, for ever."""
         while True:
