@@ -18,7 +18,19 @@ import tempfile
 from absl import flags as absl_flags
 
 from benchmarks import harness, machine, table
-from benchmarks.paths import answer, embed, embed_base, finetune, step, step_real
+from benchmarks.paths import (
+    answer,
+    blocking,
+    bm25,
+    embed,
+    embed_base,
+    finetune,
+    pipeline,
+    search,
+    start,
+    step,
+    step_real,
+)
 from realm_tf import flags
 from realm_tf.errors import UserError
 from realm_tf.progress import Progress, say
@@ -31,6 +43,11 @@ PATHS = {
     "embed_base": embed_base,
     "finetune": finetune,
     "answer": answer,
+    "pipeline": pipeline,
+    "blocking": blocking,
+    "start": start,
+    "search": search,
+    "bm25": bm25,
 }
 
 CHOSEN = absl_flags.DEFINE_list("paths", [], f"Of {', '.join(PATHS)}; all by default.")

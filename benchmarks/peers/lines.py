@@ -58,13 +58,16 @@ def each_timed(functions):
 
 
 def peak_gib():
-    """The largest memory of this process so far, GiB.
+    """The largest memory so far of this process, or of one that it started and that has ended, GiB.
 
     From /proc where there is one: `getrusage` counts the parent's memory too, from which the process was forked.
     """
+    unit = 1 if sys.platform == "darwin" else 1024
+    children, own = (resource.getrusage(of).ru_maxrss * unit / 2**30
+                     for of in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))  # fmt: skip
     try:
         with open("/proc/self/status") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2**20
+            own = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2**20
     except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+        pass
+    return max(own, children)
