@@ -10,7 +10,7 @@ import time
 from benchmarks.peers import lines
 
 SIZE = 2048  # rows and columns of the matrices
-COPIED_MIB = 256
+COPIED_MIB = 128
 
 
 class Side:

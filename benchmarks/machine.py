@@ -18,6 +18,11 @@ def describe():
     }
 
 
+def sentence(machine):
+    """A `describe` in words."""
+    return f"{machine['model']}, {machine['cores']} cores"
+
+
 def _model():
     try:
         with open("/proc/cpuinfo") as file:

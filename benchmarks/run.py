@@ -17,7 +17,7 @@ import tempfile
 
 from absl import flags as absl_flags
 
-from benchmarks import harness, machine, table
+from benchmarks import growth, harness, machine, table
 from benchmarks.paths import (
     answer,
     blocking,
@@ -56,10 +56,13 @@ QUICK = absl_flags.DEFINE_bool("quick", False, "Smaller inputs: a try of the mac
 PEER_PYTHON = absl_flags.DEFINE_string(
     "peer_python", os.path.join(ROOT, ".venv-bench-peers", "bin", "python"), "Python of the peers' environment."
 )
+GROWTH = absl_flags.DEFINE_bool("growth", False, "Instead: cost against k, batch, length and corpus; plots.")
 OUTPUT = absl_flags.DEFINE_string("output", os.path.join(ROOT, "benchmarks", "results"), "Folder of the results.")
 
 
 def main(_):
+    if GROWTH.value:
+        return _measure_growth()
     chosen = [name for name in CHOSEN.value if name] or list(PATHS)
     for name in chosen:
         if name not in PATHS:
@@ -68,7 +71,7 @@ def main(_):
     results = {
         "command": f"python -m benchmarks.run --paths={','.join(chosen)} --pairs={PAIRS.value}"
         + (" --quick" if QUICK.value else ""),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": _now(),
         "commit": machine.commit(ROOT),
         "quick": QUICK.value,
         "machine": {**machine.describe(), "load": os.getloadavg()[0]},
@@ -84,6 +87,38 @@ def main(_):
                 results["rows"].append(row)
                 _write(results, ceilings)
     print(table.markdown(results))
+
+
+def _measure_growth():
+    """growth.json and growth.html."""
+    rounds = PAIRS.value
+    points = sum(len(values) for _, values in growth.CURVES.values())
+    with tempfile.TemporaryDirectory(prefix="realm_tf-bench-growth-") as folder:
+        _make_inputs(growth.__name__, folder)
+        with _ours("growth", "benchmarks.worker", growth.__name__, folder) as worker:
+            worker.ask("prepare")
+            with Progress("measuring", rounds * points, "point") as bar:
+                curves = growth.measure(worker, rounds, lambda: bar.update(1))
+    found = {
+        "command": f"python -m benchmarks.run --growth --pairs={rounds}",
+        "date": _now(),
+        "commit": machine.commit(ROOT),
+        "machine": machine.describe(),
+        "curves": curves,
+    }
+    os.makedirs(OUTPUT.value, exist_ok=True)
+    table.write_json(os.path.join(OUTPUT.value, "growth.json"), found)
+    page = os.path.join(OUTPUT.value, "growth.html")
+    facts = {"Command": found["command"], "Date": found["date"], "Machine": machine.sentence(found["machine"])}
+    with open(page, "w") as file:
+        file.write(growth.page(curves, facts))
+    for curve in curves.values():
+        print(f"{curve['of']}: at most {100 * curve['line']['off']:.0f} % off a straight line")
+    print(page)
+
+
+def _now():
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _write(results, ceilings):
@@ -107,8 +142,8 @@ def _measured(name, ceiling, ceilings, versions, bar):
     """Yields the rows of a path as they are measured."""
     with tempfile.TemporaryDirectory(prefix=f"realm_tf-bench-{name}-") as folder:
         say(f"{name}: making its inputs")
-        _make_inputs(name, folder)
-        with _ours(name, "benchmarks.worker", name, folder) as ours:
+        _make_inputs(PATHS[name].__name__, folder)
+        with _ours(name, "benchmarks.worker", PATHS[name].__name__, folder) as ours:
             facts = ours.ask("prepare")
             for row in PATHS[name].ROWS:
                 for peer in row.peers:

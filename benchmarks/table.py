@@ -5,6 +5,7 @@ import os
 import statistics
 
 from benchmarks import harness
+from benchmarks import machine as machine_lib
 
 HEAD = ("path", "ours", "peer", "", "unit", "ratio", "goal", "of the ceiling", "peak GiB", "")
 NOISE = "noise: the spread exceeds the claim"
@@ -65,7 +66,7 @@ def markdown(results):
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
         f"{table}\n\n{legend}\n\n`{results['command']}`, {results['date']}, commit {results['commit'] or 'unknown'}; "
-        f"{machine['model']}, {machine['cores']} cores, load {machine['load']:.1f} when it began; ceiling (median of "
+        f"{machine_lib.sentence(machine)}, load {machine['load']:.1f} when it began; ceiling (median of "
         f"all windows): {ceilings}; {versions}.\n"
     )
 

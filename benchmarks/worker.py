@@ -1,6 +1,6 @@
-"""One of our own sides, as a process: python -m benchmarks.worker PATH FOLDER [inputs|quick]
+"""One of our own sides, as a process: python -m benchmarks.worker MODULE FOLDER [inputs|quick]
 
-With a third word it writes the inputs of the path into FOLDER (smaller ones with "quick") and ends.
+With a third word it writes the inputs of the module into FOLDER (smaller ones with "quick") and ends.
 """
 
 import importlib
@@ -12,9 +12,9 @@ from benchmarks import rows
 from benchmarks.peers import lines
 
 
-def main(path, folder, inputs=""):
-    """The process."""
-    module = importlib.import_module(f"benchmarks.paths.{path}")
+def main(name, folder, inputs=""):
+    """The process. name: of a module with `make_inputs` and `Side`, see `benchmarks.rows`."""
+    module = importlib.import_module(name)
     if inputs:
         found = module.make_inputs(pathlib.Path(folder), inputs == "quick")
         (pathlib.Path(folder) / rows.FACTS).write_text(json.dumps(found))

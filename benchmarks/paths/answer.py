@@ -4,7 +4,6 @@ import time
 
 from benchmarks import rows
 from benchmarks.paths import open_qa
-from benchmarks.paths.open_qa import make_inputs  # noqa: F401 (this path's)
 from benchmarks.peers import lines
 
 BATCH = 32
@@ -31,6 +30,13 @@ ROWS = (
 )
 
 
+def make_inputs(folder, quick):
+    """Those of `open_qa`, and the export."""
+    facts = open_qa.make_inputs(folder, quick)
+    _export(folder, facts)
+    return facts
+
+
 class Side:
     """The export of `serving.graph`, loaded as `ask` loads it."""
 
@@ -38,10 +44,7 @@ class Side:
         from realm_tf.serving.bundle import Bundle
 
         self.facts = rows.facts(folder)
-        export_dir = folder / "export"
-        if not export_dir.exists():
-            _export(folder, self.facts, export_dir)
-        self._bundle, self._questions = Bundle(str(export_dir)), open_qa.given(folder)["questions"]
+        self._bundle, self._questions = Bundle(str(folder / "export")), open_qa.given(folder)["questions"]
 
     def measure(self, batch):
         if batch == 1:
@@ -51,7 +54,7 @@ class Side:
         return {"seconds": time.perf_counter() - began, "work": batch}
 
 
-def _export(folder, facts, export_dir):
+def _export(folder, facts):
     """Writes version 1 of an export of random weights."""
     import numpy as np
 
@@ -63,5 +66,6 @@ def _export(folder, facts, export_dir):
     run = open_qa.context(folder, facts, "float32")
     searcher = ExactSearcher(np.load(folder / "embeddings.npy"))
     graph = AnswerGraph(OpenQA(*open_qa.model(run)), run.tokenizer, run.blocks, searcher, run.config, num_answers=1)
-    with artifacts.publish(str(export_dir / "1"), kind="export", searcher="exact", answers=1, index={}) as (tmp, _):
+    version = str(folder / "export" / "1")
+    with artifacts.publish(version, kind="export", searcher="exact", answers=1, index={}) as (tmp, _):
         graph.save(tmp)

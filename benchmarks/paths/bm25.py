@@ -2,7 +2,6 @@
 
 from benchmarks import rows
 from benchmarks.paths import open_qa
-from benchmarks.paths.open_qa import make_inputs  # noqa: F401 (this path's)
 from benchmarks.peers import lines
 
 K = 20
@@ -17,18 +16,24 @@ ROWS = (
 )
 
 
+def make_inputs(folder, quick):
+    """Those of `open_qa`, and the index."""
+    from realm_tf.retrieval import bm25
+
+    facts, directory = open_qa.make_inputs(folder, quick), folder / "bm25"
+    directory.mkdir()
+    bm25.build(open_qa.given(folder)["blocks"], str(directory))
+    return facts
+
+
 class Side:
     """`retrieval.bm25`."""
 
     def __init__(self, folder):
         from realm_tf.retrieval import bm25
 
-        self.facts, given = rows.facts(folder), open_qa.given(folder)
-        directory = folder / "bm25"
-        if not directory.exists():
-            directory.mkdir()
-            bm25.build(given["blocks"], str(directory))
-        self._index, self._questions = bm25.BM25Index(str(directory)), given["questions"]
+        self.facts, self._questions = rows.facts(folder), open_qa.given(folder)["questions"]
+        self._index = bm25.BM25Index(str(folder / "bm25"))
 
     def measure(self):
         answer = lines.timed(lambda: self._index.search(self._questions, K))

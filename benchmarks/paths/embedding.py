@@ -1,5 +1,7 @@
 """Embedding blocks of real text: what refreshing the index costs. Shared by the paths `embed` and `embed_base`."""
 
+import time
+
 import numpy as np
 
 from benchmarks import corpus, flops, rows
@@ -32,21 +34,24 @@ class Side:
     """`retrieval.embedding` over the block store, as a refresh does it: sorted by length, bfloat16."""
 
     def __init__(self, folder):
-        from realm_tf.data.blocks import BlockStore
-        from realm_tf.models import build
-        from realm_tf.text.tokenizer import Tokenizer
-        from realm_tf.training.refresher import make_embed_fn
-
         self.facts = rows.facts(folder)
-        config = rows.encoder_config(self.facts["sizes"], dtype="mixed_bfloat16")
-        self._blocks, self._tokenizer = BlockStore(folder / "blocks"), Tokenizer(corpus.vocabulary())
-        self._embed_fn = make_embed_fn(build.build_retriever(config, self.facts["vocabulary"]))
+        self._embed = make_embed(folder, self.facts)
 
     def measure(self):
-        import time
-
-        from realm_tf.retrieval.embedding import embed_blocks
-
         began = time.perf_counter()
-        embed_blocks(self._embed_fn, self._blocks, self._tokenizer, BLOCK, rows=self.facts["rows"], title="")
+        self._embed(self.facts["rows"])
         return {"seconds": time.perf_counter() - began, "work": len(self.facts["rows"])}
+
+
+def make_embed(folder, facts):
+    """rows of folder/blocks -> their embeddings, with random weights of the facts' sizes."""
+    from realm_tf.data.blocks import BlockStore
+    from realm_tf.models import build
+    from realm_tf.retrieval.embedding import embed_blocks
+    from realm_tf.text.tokenizer import Tokenizer
+    from realm_tf.training.refresher import make_embed_fn
+
+    config = rows.encoder_config(facts["sizes"], dtype="mixed_bfloat16")
+    blocks, tokenizer = BlockStore(folder / "blocks"), Tokenizer(corpus.vocabulary())
+    embed_fn = make_embed_fn(build.build_retriever(config, facts["vocabulary"]))
+    return lambda chosen: embed_blocks(embed_fn, blocks, tokenizer, BLOCK, rows=chosen, title="")

@@ -10,37 +10,44 @@ STEPS_OF_RUN = 1000  # of the learning rate's schedule
 
 
 class Side:
-    """The step that `realm_tf.training.loop` compiles: forward, backward, clip, AdamW; dropout on."""
+    """The step on the batch that `write` wrote."""
 
     def __init__(self, folder):
         import tensorflow as tf
 
-        from realm_tf.config import OptimizerConfig
-        from realm_tf.models import build
-        from realm_tf.models.realm import Realm
-        from realm_tf.training import loop
-        from realm_tf.training.optimizer import BertAdamW
-
         self.facts = rows.facts(folder)
-        config = rows.encoder_config(self.facts["sizes"], dropout=0.1, dtype="mixed_bfloat16")
-        retriever = build.build_retriever(config, self.facts["vocabulary"])
-        reader = build.build_masked_lm(config, self.facts["vocabulary"])
-        model = Realm(retriever, reader)
-        task = loop.Task(
-            name="step",
-            directory=str(folder),
-            parts={**retriever.parts(), "reader": reader},
-            loss_fn=lambda batch: model(batch, training=True),
-            batch_fn=None,
-            optimizer=BertAdamW(model.trainable_variables, OptimizerConfig(), STEPS_OF_RUN),
-            steps=STEPS_OF_RUN,
-        )
-        step, batch = loop.make_step(task), {n: tf.constant(a) for n, a in np.load(folder / OURS).items()}
-        rate, number = tf.constant(1e-5, tf.float32), tf.constant(1, tf.int64)
-        self._step = lambda: {name: float(value) for name, value in step(batch, rate, number).items()}
+        step = make_step(self.facts["sizes"], self.facts["vocabulary"])
+        batch = {name: tf.constant(array) for name, array in np.load(folder / OURS).items()}
+        self._step = lambda: step(batch)
 
     def measure(self):
         return lines.timed(self._step)
+
+
+def make_step(sizes, vocabulary):
+    """batch -> measures: the step that `training.loop` compiles, forward, backward, clip, AdamW; dropout on."""
+    import tensorflow as tf
+
+    from realm_tf.config import OptimizerConfig
+    from realm_tf.models import build
+    from realm_tf.models.realm import Realm
+    from realm_tf.training import loop
+    from realm_tf.training.optimizer import BertAdamW
+
+    config = rows.encoder_config(sizes, dropout=0.1, dtype="mixed_bfloat16")
+    retriever, reader = build.build_retriever(config, vocabulary), build.build_masked_lm(config, vocabulary)
+    model = Realm(retriever, reader)
+    task = loop.Task(
+        name="step",
+        directory="",
+        parts={**retriever.parts(), "reader": reader},
+        loss_fn=lambda batch: model(batch, training=True),
+        batch_fn=None,
+        optimizer=BertAdamW(model.trainable_variables, OptimizerConfig(), STEPS_OF_RUN),
+        steps=STEPS_OF_RUN,
+    )
+    step, rate, number = loop.make_step(task), tf.constant(1e-5, tf.float32), tf.constant(1, tf.int64)
+    return lambda batch: {name: float(value) for name, value in step(batch, rate, number).items()}
 
 
 def needed(sizes, vocabulary, batch):

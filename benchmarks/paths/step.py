@@ -23,36 +23,41 @@ ROWS = (rows.Row("step", WORK, "s a step", PEERS, precision="bfloat16", share_go
 
 def make_inputs(folder, quick):
     """Random pieces. quick: one query instead of four."""
-    rng, size = np.random.default_rng(0), 1 if quick else BATCH
+    ours = random_batch(1 if quick else BATCH, CANDIDATES, BLOCK)
+    realm_step.write(folder, ours, CANDIDATES, (QUERY, BLOCK, JOINT))
+    return {
+        "sizes": rows.SMALL,
+        "vocabulary": rows.BERT_VOCABULARY,
+        "flops": {"step": realm_step.needed(rows.SMALL, rows.BERT_VOCABULARY, ours)},
+    }
+
+
+def random_batch(size, candidates, block_length):
+    """A batch of `models.realm.Realm` of random pieces: `size` queries with so many distinct blocks each."""
+    rng = np.random.default_rng(0)
 
     def pieces(*shape):
         ids = rng.integers(FIRST_WORD, rows.BERT_VOCABULARY, shape).astype(np.int32)
         ids[..., 0], ids[..., -1] = CLS, SEP
         return ids
 
-    query_ids, block_ids = pieces(size, QUERY), pieces(size * CANDIDATES, BLOCK)
+    query_ids, block_ids = pieces(size, QUERY), pieces(size * candidates, block_length)
     positions = np.sort(np.stack([rng.choice(QUERY - 2, MASKS, replace=False) + 1 for _ in range(size)]))
     targets = np.take_along_axis(query_ids, positions, axis=1)
     np.put_along_axis(query_ids, positions, MASK, axis=1)
-    joint_ids = np.concatenate([np.repeat(query_ids, CANDIDATES, axis=0), block_ids], axis=1)
-    ours = {
+    joint_ids = np.concatenate([np.repeat(query_ids, candidates, axis=0), block_ids], axis=1)
+    return {
         "query_ids": query_ids,
         "block_ids": block_ids,
         "block_segments": _segments(block_ids, 8),
-        "slots": np.arange(size * CANDIDATES, dtype=np.int32).reshape(size, CANDIDATES),
+        "slots": np.arange(size * candidates, dtype=np.int32).reshape(size, candidates),
         "joint_ids": joint_ids,
         "joint_segments": _segments(joint_ids, QUERY),
         "mask_positions": positions.astype(np.int32),
         "mask_targets": targets,
         "mask_weights": np.ones((size, MASKS), np.float32),
-        "null": np.zeros((size, CANDIDATES), np.float32),
-        "valid": np.ones((size, CANDIDATES), np.float32),
-    }
-    realm_step.write(folder, ours, CANDIDATES, (QUERY, BLOCK, JOINT))
-    return {
-        "sizes": rows.SMALL,
-        "vocabulary": rows.BERT_VOCABULARY,
-        "flops": {"step": realm_step.needed(rows.SMALL, rows.BERT_VOCABULARY, ours)},
+        "null": np.zeros((size, candidates), np.float32),
+        "valid": np.ones((size, candidates), np.float32),
     }
 
 
