@@ -64,6 +64,8 @@ def markdown(results):
     machine = results["machine"]
     ceilings = ", ".join(f"{name} {value:.0f} {unit}" for name, value, unit in _ceilings(machine))
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    if results["quick"]:
+        legend += "\n\n**Smaller inputs than said (--quick): a try of the machinery.**"
     return (
         f"{table}\n\n{legend}\n\n`{results['command']}`, {results['date']}, commit {results['commit'] or 'unknown'}; "
         f"{machine_lib.sentence(machine)}, load {machine['load']:.1f} when it began; ceiling (median of "
