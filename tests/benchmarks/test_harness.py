@@ -117,7 +117,8 @@ def test_the_table():
     ]
     ceiling = {"float32": 50.0, "bfloat16": 100.0, "copy": 9.5}
     results = {
-        "rows": made, "command": "make bench", "date": "today", "commit": "", "quick": False, "versions": {"keras": "3"},
+        "rows": made, "command": "make bench", "quick": False, "date": "today", "commit": "",
+        "versions": {"keras": "3"},
         "machine": {"model": "a CPU", "cores": 2, "load": 0.0, "ceiling": ceiling},
     }  # fmt: skip
     lines = table.markdown(json.loads(json.dumps(results))).splitlines()
