@@ -34,6 +34,15 @@ def test_a_users_mistake(args, message):
 
 
 @pytest.mark.slow
+def test_a_peer_that_ends_costs_no_other_path_its_row(tmp_path):
+    # /bin/false is no Python: the peer of bm25 ends at once.
+    done = bench("--paths=bm25,blocking", "--quick", "--pairs=1", "--peer_python=/bin/false", f"--output={tmp_path}")
+    assert done.returncode == 2
+    assert "error: not all was measured: bm25s ended with 1: it said nothing" in done.stderr.splitlines()
+    assert [row["path"] for row in json.loads((tmp_path / "latest.json").read_text())["rows"]] == ["blocking"]
+
+
+@pytest.mark.slow
 def test_a_path_from_end_to_end(tmp_path):
     done = bench("--paths=blocking", "--quick", "--pairs=2", f"--output={tmp_path}")
     assert done.returncode == 0, done.stderr
