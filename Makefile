@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PEER_PYTHON ?= $(PYTHON)
 CHECKPOINTS ?=
+PATHS ?=
 UV ?= uv
 ARGS ?=
 
@@ -12,6 +13,8 @@ STAMP := $(VENV)/installed.stamp
 # The peer, transformers 4.57.6 on PyTorch, has an environment of its own: it never meets TensorFlow.
 PEER_VENV := .venv-peers
 PEER_STAMP := $(PEER_VENV)/installed.stamp
+BENCH_VENV := .venv-bench-peers
+BENCH_STAMP := $(BENCH_VENV)/installed.stamp
 
 # TensorFlow's information and warning lines; errors stay. The demo's binary sees to its own.
 test test-all test-browser test-peers test-official bench: export TF_CPP_MIN_LOG_LEVEL := 2
@@ -46,9 +49,8 @@ test-official: $(STAMP) ## check the released checkpoints in CHECKPOINTS=FOLDER 
 lint: $(STAMP) ## check the code with ruff
 	@$(PY) -m ruff check .
 
-bench: $(STAMP) ## measure every speed figure
-	@test -f benchmarks/run.py || { echo "no benchmarks/run.py: benchmarks arrive with the speed work" >&2; exit 2; }
-	@$(PY) -m benchmarks.run $(ARGS)
+bench: $(STAMP) $(BENCH_STAMP) ## measure every speed figure, or PATHS=step,embed, beside its peers
+	@$(PY) -m benchmarks.run --paths=$(PATHS) --peer_python=$(BENCH_VENV)/bin/python $(ARGS)
 
 lock: ## recompile requirements.lock from requirements.in; needs uv
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 2; }
@@ -57,7 +59,7 @@ lock: ## recompile requirements.lock from requirements.in; needs uv
 	@! grep -nE '^[^#]*(://|--(extra-)?index-url|--find-links)' requirements.lock
 
 clean: ## remove .venv, caches and build outputs; runs/ stays
-	rm -rf $(VENV) $(PEER_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEER_VENV) $(BENCH_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV): $(STAMP)
@@ -77,9 +79,17 @@ $(STAMP): requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(PEER_STAMP): tests/peers/requirements.txt
-	@command -v $(PEER_PYTHON) >/dev/null || { echo "no $(PEER_PYTHON): make test-peers PEER_PYTHON=python3.11" >&2; exit 2; }
-	@echo "Installing transformers 4.57.6 and PyTorch into $(PEER_VENV)."
-	@$(PEER_PYTHON) -m venv --clear $(PEER_VENV)
-	@$(PEER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
+# Both peers' environments: a folder, and the file of what is in it.
+define install-peers
+	@command -v $(PEER_PYTHON) >/dev/null || { echo "no $(PEER_PYTHON): make $(firstword $(MAKECMDGOALS)) PEER_PYTHON=python3.11" >&2; exit 2; }
+	@echo "Installing the peers of $< into $(@D)."
+	@$(PEER_PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+endef
+
+$(PEER_STAMP): tests/peers/requirements.txt
+	$(install-peers)
+
+$(BENCH_STAMP): benchmarks/requirements-peers.txt
+	$(install-peers)

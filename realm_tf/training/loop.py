@@ -61,7 +61,7 @@ def train(task):
     start = restored["step"] if restored else 0
     log = MetricLog(task.directory)
     log.resume_at(start)
-    step_fn = _make_step(task)
+    step_fn = make_step(task)
     lines, seen = [], collections.defaultdict(list)
     with Progress(task.name, task.steps, unit="step", start=start) as bar:
         ended = task.should_end()
@@ -119,7 +119,8 @@ def _check_finite(task, step, measures, parent):
             )
 
 
-def _make_step(task):
+def make_step(task):
+    """The compiled step of a `Task`: (batch, learning rate float32, step int64 from 1) -> {measure: scalar}."""
     variables = task.optimizer.variables
     seeds = _seed_states(task.parts)
 
