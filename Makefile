@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PEER_PYTHON ?= $(PYTHON)
 CHECKPOINTS ?=
+# Processes that the tests run in; each takes up to 3 GiB.
+WORKERS ?= 2
 PATHS ?=
 UV ?= uv
 ARGS ?=
@@ -31,10 +33,10 @@ demo: $(STAMP) ## run all of REALM on the embedded corpus; the report is runs/de
 	@$(PY) -m realm_tf.pipeline --config=configs/demo.py --workdir=runs/demo $(ARGS)
 
 test: $(STAMP) ## run the tests, without the slow ones
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: $(STAMP) ## run every test
-	@$(PY) -m pytest -m "" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "" $(ARGS)
 
 test-browser: $(STAMP) ## run the page's tests in a headless Chromium: REALM_BROWSER=FILE, or one that is installed
 	@$(PY) -m pip install --quiet --disable-pip-version-check 'playwright>=1.49,<2'
