@@ -93,6 +93,5 @@ class Realm(keras.Model):
             expanded = ops.broadcast_to(ops.expand_dims(values_BM, 1), (size, num_read, num_masks))
             return ops.reshape(expanded, (-1, num_masks))
 
-        logits_RMV = self.reader.logits(sequence_RJH, repeat(positions_BM))
-        gold_RM = losses.gold_log_probs(logits_RMV, repeat(targets_BM))
+        gold_RM = self.reader.gold_log_probs(sequence_RJH, repeat(positions_BM), repeat(targets_BM))
         return ops.reshape(gold_RM, (size, num_read, num_masks))
