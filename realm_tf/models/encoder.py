@@ -15,6 +15,7 @@ from realm_tf.models import transformer
 
 ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 MINI_FOLDER = ASSETS / "realm_mini"
+RECOMPUTE = "recompute_layers"  # attribute of a backbone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +130,16 @@ def encode(backbone, token_ids, segment_ids, training):
     return sequence_RLH, backbone.pooled_dense(sequence_RLH[:, 0])
 
 
+def recompute_layers(*backbones):
+    """From now on these backbones keep each layer's input alone for the gradient, and compute the layer again there.
+
+    Memory of the activations falls to about one layer's, time grows by that of a forward pass. Losses and gradients are
+    the same, dropout's bits too.
+    """
+    for backbone in backbones:
+        setattr(backbone, RECOMPUTE, True)
+
+
 def encode_with_features(backbone, token_ids, features_BLH, training):
     """Sequence output [B, L, H] of a backbone whose input embeddings get `features_BLH` added; zero ids are padding.
 
@@ -142,7 +153,7 @@ def _sequence(backbone, token_ids, segment_ids, training, features=None):
     padding_mask = ops.cast(ops.not_equal(token_ids, 0), "int32")
     x_TH = transformer.embed(backbone, token_ids, segment_ids, training, features)
     for layer in backbone.transformer_layers:
-        x_TH = transformer.layer(layer, x_TH, padding_mask, training)
+        x_TH = transformer.layer(layer, x_TH, padding_mask, training, getattr(backbone, RECOMPUTE, False))
     return ops.reshape(x_TH, (*ops.shape(token_ids), backbone.hidden_dim))
 
 

@@ -85,6 +85,8 @@ def gelu(x, bias):
     """
     if _fusing():
         return _with_gradient(_gelu, _gelu_gradients)(x, bias)
+    if x.dtype == "float32":  # a product, its bias and this are one kernel of oneDNN's, which TensorFlow puts in itself
+        return keras.activations.gelu(ops.add(x, bias), approximate=True)
     return _gelu(x, bias)
 
 
@@ -258,23 +260,23 @@ def _fused_attention(rate):
 # === Heads ===
 
 
-def split_heads(x, bias, num_rows, num_heads):
-    """query, key, value [R, A, J, d] of their joint projection [R * J, 3 * A * d] and its bias float32 [3 * A * d]."""
+def split_heads(x, bias, num_heads):
+    """query, key, value [R, A, J, d] of their joint projection [R, J, 3 * A * d] and its bias float32 [3 * A * d]."""
     forward, backward = _split_functions(num_heads)
     function = _with_gradient(forward, backward) if _fusing() else forward
-    return function(x, bias, num_rows)
+    return function(x, bias)
 
 
 @functools.cache
 def _split_functions(num_heads):
-    def forward(x, bias, num_rows):
+    def forward(x, bias):
         x = ops.cast(ops.cast(x, "float32") + bias, x.dtype)
-        x = ops.reshape(x, (num_rows, -1, 3, num_heads, x.shape[-1] // (3 * num_heads)))
+        x = ops.reshape(x, (*ops.shape(x)[:2], 3, num_heads, x.shape[-1] // (3 * num_heads)))
         return tuple(ops.transpose(x[:, :, i], (0, 2, 1, 3)) for i in range(3))
 
-    def backward(x, bias, num_rows, *dy):
-        dx = ops.reshape(ops.transpose(ops.stack(dy), (1, 3, 0, 2, 4)), (-1, x.shape[-1]))
-        return dx, _column_sums(dx), None
+    def backward(x, bias, *dy):
+        dx = ops.reshape(ops.transpose(ops.stack(dy), (1, 3, 0, 2, 4)), ops.shape(x))
+        return dx, _column_sums(dx)
 
     return forward, backward
 

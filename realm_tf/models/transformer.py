@@ -6,6 +6,7 @@ to the compute dtype at every call; here pieces are rows of one matrix [T, H], T
 product is in `fused`.
 """
 
+import keras
 from keras import ops
 
 from realm_tf.models import fused
@@ -34,27 +35,38 @@ def embed(backbone, token_ids_RJ, segment_ids_RJ, training, features_RJH=None):
     return fused.norm_dropout(x_TH, _norm(backbone.embeddings_layer_norm), backbone.compute_dtype, rate, seed)
 
 
-def layer(encoder, x_TH, padding_mask_RJ, training):
+def layer(encoder, x_TH, padding_mask_RJ, training, recompute=False):
     """One keras-hub `TransformerEncoder` (post-norm): float [T, H] to the same.
 
     Args:
       encoder: the layer. padding_mask_RJ: int, 0 at padding.
+      recompute: keep nothing of the layer but its input, and compute it again for the gradient (Chen et al. 2016).
     """
     attention = encoder._self_attention_layer
-    num_rows = ops.shape(padding_mask_RJ)[0]
-    heads = fused.split_heads(*_project_heads(attention, x_TH), num_rows, encoder.num_heads)
-    rate, seed = _dropout(attention._dropout_layer, training)
-    mixed_TH = fused.merge_heads(fused.attention(*heads, padding_mask_RJ, rate, seed))
+    layers = attention._dropout_layer, encoder._self_attention_dropout, encoder._feedforward_dropout
+    # Drawn here: a seed drawn within would be another one when the layer is computed again.
+    dropouts = [_dropout(dropout, training) for dropout in layers]
+
+    def run(x_TH):
+        return _layer(encoder, x_TH, padding_mask_RJ, dropouts)
+
+    return keras.remat(run)(x_TH) if recompute and training else run(x_TH)
+
+
+def _layer(encoder, x_TH, padding_mask_RJ, dropouts):
+    attention = encoder._self_attention_layer
+    products_TX, bias_X = _project_heads(attention, x_TH)
+    products_RJX = ops.reshape(products_TX, (*ops.shape(padding_mask_RJ), products_TX.shape[-1]))
+    heads = fused.split_heads(products_RJX, bias_X, encoder.num_heads)
+    mixed_TH = fused.merge_heads(fused.attention(*heads, padding_mask_RJ, *dropouts[0]))
     kernel = ops.reshape(_as(attention._output_dense.kernel, x_TH), (mixed_TH.shape[-1], x_TH.shape[-1]))
     bias, norm = attention._output_dense.bias, _norm(encoder._self_attention_layer_norm)
-    dropout = _dropout(encoder._self_attention_dropout, training)
-    x_TH = fused.add_norm(x_TH, ops.matmul(mixed_TH, kernel), _float32(bias), norm, *dropout)
+    x_TH = fused.add_norm(x_TH, ops.matmul(mixed_TH, kernel), _float32(bias), norm, *dropouts[1])
 
     inner, outer = encoder._feedforward_intermediate_dense, encoder._feedforward_output_dense
     wide = fused.gelu(ops.matmul(x_TH, _as(inner.kernel, x_TH)), _float32(inner.bias))
     narrow_TH = ops.matmul(wide, _as(outer.kernel, x_TH))
-    dropout = _dropout(encoder._feedforward_dropout, training)
-    return fused.add_norm(x_TH, narrow_TH, _float32(outer.bias), _norm(encoder._feedforward_layer_norm), *dropout)
+    return fused.add_norm(x_TH, narrow_TH, _float32(outer.bias), _norm(encoder._feedforward_layer_norm), *dropouts[2])
 
 
 def _project_heads(attention, x_TH):
