@@ -138,6 +138,11 @@ class PretrainConfig:
 
     steps: int = 1000
     batch_size: int = 16
+    # Parts that a batch is computed in, one after the other, with one update at the end (gradient accumulation): memory
+    # of the activations falls accordingly, loss and gradients are the same. Divides batch_size.
+    micro_batches: int = 1
+    # Keep each encoder layer's input alone for the gradient and compute the layer again there (gradient checkpointing).
+    recompute_layers: bool = False
     # k, the null document included.
     num_candidates: int = 8
     null_candidate: bool = True
@@ -246,6 +251,8 @@ class FinetuneConfig:
     # Candidates of the retriever's loss term (ORQA: 5,000), and blocks read.
     retriever_beam: int = 5000
     reader_beam: int = 5
+    # As pretrain.recompute_layers.
+    recompute_layers: bool = False
     max_span_width: int = 10
     span_hidden_dim: int = 256
     # What makes a block or span an answer to learn from: "tokens", whole words of normalised pieces; "substring", the
@@ -336,6 +343,14 @@ def _check(config, path):
             f"{path}: pretrain.stop_lag_steps is {pretrain.stop_lag_steps}, and embedders are published for the index "
             f"every {refresh_steps} steps (first after {pretrain.retriever_hold_steps}): give more, or 0 for no limit"
         )
+    parts = pretrain.micro_batches
+    if not 1 <= parts <= 256 or pretrain.batch_size % parts:
+        raise UserError(
+            f"{path}: pretrain.micro_batches is {parts}: give a number up to 256 that divides pretrain.batch_size, "
+            f"{pretrain.batch_size}"
+        )
+    if parts > 1 and pretrain.candidates == "context":
+        raise UserError(f"{path}: pretrain.micro_batches is {parts}: pretrain.candidates=context takes batches whole")
     if not 0 <= config.index.recall_floor <= 1:
         raise UserError(f"{path}: index.recall_floor is {config.index.recall_floor}: give a share between 0 and 1")
     for name in ("leaves", "leaves_searched", "rescored", "training_sample"):

@@ -13,6 +13,7 @@ from realm_tf import flags
 
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
+PROFILE_STEPS = flags.define_profile_steps()
 SYSTEM = absl_flags.DEFINE_enum(
     "system",
     "realm",
@@ -25,7 +26,8 @@ SYSTEM = absl_flags.DEFINE_enum(
 def main(_):
     from realm_tf.training.finetune import finetune
 
-    finetune(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "finetune_realm"), SYSTEM.value)
+    context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "finetune_realm")
+    finetune(context, SYSTEM.value, PROFILE_STEPS.value)
 
 
 if __name__ == "__main__":

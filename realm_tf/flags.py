@@ -34,6 +34,16 @@ def define_config():
     )
 
 
+def define_profile_steps():
+    """--profile_steps: which steps of a training stage are profiled."""
+    return flags.DEFINE_string(
+        "profile_steps",
+        "",
+        "Steps to profile as a:b, the first and the last, counted from 1: a TensorFlow profile in the stage's folder "
+        "below WORKDIR, profile/, for TensorBoard. Empty: none.",
+    )
+
+
 def run(main):
     """Runs `main(argv)` as an absl binary: exit code 0 on success, 2 with one line on a user's mistake."""
     _quiet_libraries()

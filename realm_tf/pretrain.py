@@ -12,6 +12,7 @@ from realm_tf import flags
 
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
+PROFILE_STEPS = flags.define_profile_steps()
 REFRESH = absl_flags.DEFINE_enum(
     "refresh",
     None,
@@ -24,7 +25,8 @@ REFRESH = absl_flags.DEFINE_enum(
 def main(_):
     from realm_tf.training.pretrain import pretrain
 
-    pretrain(flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain"), REFRESH.value)
+    context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain")
+    pretrain(context, REFRESH.value, PROFILE_STEPS.value)
 
 
 if __name__ == "__main__":

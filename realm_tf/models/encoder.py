@@ -11,10 +11,11 @@ from keras import ops
 from realm_tf.config import MINI
 from realm_tf.errors import UserError
 from realm_tf.interop import hugging_face
-from realm_tf.models.fused import gelu
+from realm_tf.models import transformer
 
 ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 MINI_FOLDER = ASSETS / "realm_mini"
+RECOMPUTE = "recompute_layers"  # attribute of a backbone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _from_preset(config):
 
 
 def build_backbone(source, vocabulary_size, dropout, dtype):
-    """A `BertBackbone` of the source's sizes, with its weights where there are any, and GELU fused.
+    """A `BertBackbone` of the source's sizes, with its weights where there are any.
 
     Args:
       source: `EncoderSource`.
@@ -118,23 +119,25 @@ def build_backbone(source, vocabulary_size, dropout, dtype):
         dropout=dropout,
         dtype=dtype,
     )
-    for layer in backbone.transformer_layers:
-        layer._feedforward_intermediate_dense.activation = gelu
     if source.load:
         hugging_face.assign_backbone(backbone, source.load())
     return backbone
 
 
 def encode(backbone, token_ids, segment_ids, training):
-    """Sequence output [..., L, H] and pooled output [..., H] of a backbone; zero token ids are padding."""
-    token_ids = ops.convert_to_tensor(token_ids)
-    inputs = {
-        "token_ids": token_ids,
-        "segment_ids": ops.convert_to_tensor(segment_ids),
-        "padding_mask": ops.cast(ops.not_equal(token_ids, 0), "int32"),
-    }
-    outputs = backbone(inputs, training=training)
-    return outputs["sequence_output"], outputs["pooled_output"]
+    """Sequence output [R, L, H] and pooled output [R, H] of a backbone; int [R, L], zero token ids are padding."""
+    sequence_RLH = _sequence(backbone, token_ids, ops.convert_to_tensor(segment_ids), training)
+    return sequence_RLH, backbone.pooled_dense(sequence_RLH[:, 0])
+
+
+def recompute_layers(*backbones):
+    """From now on these backbones keep each layer's input alone for the gradient, and compute the layer again there.
+
+    Memory of the activations falls to about one layer's, time grows by that of a forward pass. Losses and gradients are
+    the same, dropout's bits too.
+    """
+    for backbone in backbones:
+        setattr(backbone, RECOMPUTE, True)
 
 
 def encode_with_features(backbone, token_ids, features_BLH, training):
@@ -142,16 +145,16 @@ def encode_with_features(backbone, token_ids, features_BLH, training):
 
     What `BertBackbone` does, one segment, with one more term in its sum.
     """
+    return _sequence(backbone, token_ids, ops.zeros_like(token_ids), training, features_BLH)
+
+
+def _sequence(backbone, token_ids, segment_ids, training, features=None):
     token_ids = ops.convert_to_tensor(token_ids)
     padding_mask = ops.cast(ops.not_equal(token_ids, 0), "int32")
-    tokens = backbone.token_embedding(token_ids)
-    segments = backbone.segment_embedding(ops.zeros_like(token_ids))
-    x = backbone.embeddings_add((tokens, backbone.position_embedding(tokens), segments))
-    x = backbone.embeddings_layer_norm(x + ops.cast(features_BLH, x.dtype))
-    x = backbone.embeddings_dropout(x, training=training)
+    x_TH = transformer.embed(backbone, token_ids, segment_ids, training, features)
     for layer in backbone.transformer_layers:
-        x = layer(x, padding_mask=padding_mask, training=training)
-    return x
+        x_TH = transformer.layer(layer, x_TH, padding_mask, training, getattr(backbone, RECOMPUTE, False))
+    return ops.reshape(x_TH, (*ops.shape(token_ids), backbone.hidden_dim))
 
 
 def build_mlm_head(backbone, source, dtype):
@@ -161,7 +164,7 @@ def build_mlm_head(backbone, source, dtype):
     head = keras_hub.layers.MaskedLMHead(
         vocabulary_size=backbone.vocabulary_size,
         token_embedding=backbone.token_embedding,
-        intermediate_activation=gelu,
+        intermediate_activation=functools.partial(keras.activations.gelu, approximate=True),
         layer_norm_epsilon=1e-12,
         kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
         dtype=dtype,

@@ -111,9 +111,12 @@ def joint_span_logits(logits_RJW, scores_BT):
     return ops.reshape(logits_BKX + ops.expand_dims(scores_BT[:, :num_read], -1), (size, -1))
 
 
-def span_selection(logits_BX, positive_BX):
-    """Loss of pointing at a positive span, the share of rows that have one, and how often the best span is one."""
-    loss, answerable = positive_log_loss(logits_BX, positive_BX)
+def span_selection(logits_BX, positive_BX, total=None):
+    """Loss of pointing at a positive span, the share of rows that have one, and how often the best span is one.
+
+    Arguments as in `positive_log_loss`.
+    """
+    loss, answerable = positive_log_loss(logits_BX, positive_BX, total)
     best_B1 = ops.expand_dims(ops.argmax(logits_BX, axis=-1), -1)
     return loss, answerable, ops.mean(ops.take_along_axis(positive_BX, best_B1, axis=-1))
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from realm_tf.models import encoder
+from realm_tf.models import encoder, transformer
 
 
 @keras.saving.register_keras_serializable("realm_tf")
@@ -25,9 +25,19 @@ class MaskedLanguageModel(keras.Model):
 
     def logits(self, sequence_RJH, mask_positions):
         """The call's result, for who has the backbone's output already."""
-        return ops.cast(self.head(sequence_RJH, mask_positions=mask_positions), "float32")
+        return transformer.mlm_logits(self.head, _at(sequence_RJH, mask_positions))
+
+    def gold_log_probs(self, sequence_RJH, mask_positions, targets_RM):
+        """log p of the target pieces at the masks, float32 [R, M], without an array of all the others' [R, M, V]."""
+        states_RMH = _at(sequence_RJH, mask_positions)
+        states_XH = ops.reshape(states_RMH, (-1, states_RMH.shape[-1]))
+        log_X = transformer.mlm_log_probability(self.head, states_XH, ops.reshape(targets_RM, (-1,)))
+        return ops.reshape(log_X, ops.shape(targets_RM))
 
     def states(self, sequence_RJH, mask_positions):
         """What the head reads at the masks: float32 [R, M, H]."""
-        states_RMH = ops.take_along_axis(sequence_RJH, ops.expand_dims(mask_positions, -1), axis=1)
-        return ops.cast(states_RMH, "float32")
+        return ops.cast(_at(sequence_RJH, mask_positions), "float32")
+
+
+def _at(sequence_RJH, positions_RM):
+    return ops.take_along_axis(sequence_RJH, ops.expand_dims(positions_RM, -1), axis=1)

@@ -30,6 +30,7 @@ class Realm(keras.Model):
       span_positive [B * R, J, W]  float32, with a span reader only: 1 where the span is what was masked
       mask_total []           float32, optional: real masks of the step over all replicas, whose losses then add up to
                               that of the whole batch (see `losses.masked_mean`)
+      span_total []           float32, optional: the same for the span reader: queries with a span in what is read
 
     Returns: loss (scalar) and a dict of measures (scalars).
     """
@@ -60,7 +61,8 @@ class Realm(keras.Model):
         """The reader's term of open-domain QA (see `OpenQA`) on masked sentences: loss, share with a span, accuracy."""
         logits_RJW = self.span_reader.span_logits(sequence_RJH, batch["joint_segments"])
         logits_BX = losses.joint_span_logits(logits_RJW, scores_BK)
-        return losses.span_selection(logits_BX, ops.reshape(batch["span_positive"], (ops.shape(logits_BX)[0], -1)))
+        positive_BX = ops.reshape(batch["span_positive"], (ops.shape(logits_BX)[0], -1))
+        return losses.span_selection(logits_BX, positive_BX, batch.get("span_total"))
 
     def scores(self, batch, training=False):
         """Relevance scores [B, K] = <E(x), E(z)>, by the parameters of now."""
@@ -93,6 +95,5 @@ class Realm(keras.Model):
             expanded = ops.broadcast_to(ops.expand_dims(values_BM, 1), (size, num_read, num_masks))
             return ops.reshape(expanded, (-1, num_masks))
 
-        logits_RMV = self.reader.logits(sequence_RJH, repeat(positions_BM))
-        gold_RM = losses.gold_log_probs(logits_RMV, repeat(targets_BM))
+        gold_RM = self.reader.gold_log_probs(sequence_RJH, repeat(positions_BM), repeat(targets_BM))
         return ops.reshape(gold_RM, (size, num_read, num_masks))

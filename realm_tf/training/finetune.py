@@ -11,6 +11,7 @@ import tensorflow as tf
 from realm_tf import artifacts, metrics
 from realm_tf.errors import UserError
 from realm_tf.models import build, weights
+from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.open_qa import OpenQA
 from realm_tf.retrieval import index as index_lib
 from realm_tf.serving.answerer import Answerer
@@ -18,9 +19,10 @@ from realm_tf.training import bm25, closed_book, finetuned, loop
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.qa_batches import QABatches, draw
 from realm_tf.training.refresher import make_query_fn
+from realm_tf.training.step_profile import StepProfile
 
 
-def finetune(context, system="realm"):
+def finetune(context, system="realm", profile_steps=""):
     """Fine-tunes one system and publishes it as finetune/<system>/model.
 
     Args:
@@ -29,9 +31,12 @@ def finetune(context, system="realm"):
         (embedder/step_0) and the encoder's initial weights: the same system without REALM pre-training. "bm25" reads
         what BM25 finds, with a reader as ORQA's; "closed_book" reads nothing, with the pre-trained reader.
 
+      profile_steps: see `StepProfile`.
+
     Raises: `UserError` if there are no training questions, or no answer of theirs occurs in the corpus.
     """
     config, settings = context.config, context.config.finetune
+    profile = StepProfile(profile_steps, context.path("finetune"))
     train_questions = context.questions("train")
     if not train_questions:
         raise UserError(f"{context.path('questions')} holds no training questions: add them to the configuration")
@@ -68,6 +73,7 @@ def finetune(context, system="realm"):
             optimizer=BertAdamW(trained, settings.optimizer, settings.steps, rates),
             steps=settings.steps,
             hooks=(evaluate,),
+            profile=profile,
         )
     )
     finetuned.publish(context, system, start)
@@ -77,6 +83,8 @@ def finetune(context, system="realm"):
 def _start(context, system, questions):
     """The `finetuned.Start` of "realm" or "orqa"."""
     index_path, retriever, reader = _initial(context, system)
+    if context.config.finetune.recompute_layers:
+        recompute_layers(retriever.query_embedder.backbone, reader.backbone)
     model, query_fn = OpenQA(retriever, reader), make_query_fn(retriever)
     data = QABatches(context, index_lib.load(index_path), index_lib.load_embeddings(index_path), query_fn)
     return finetuned.Start(

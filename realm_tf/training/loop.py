@@ -11,7 +11,9 @@ import tensorflow as tf
 from realm_tf.errors import UserError
 from realm_tf.progress import Progress
 from realm_tf.training import checkpoint
+from realm_tf.training.accumulation import Accumulation
 from realm_tf.training.metric_log import MetricLog
+from realm_tf.training.step_profile import StepProfile
 
 SHOWN = (  # figures beside the progress bar
     "loss",
@@ -33,6 +35,7 @@ class Task:
     loss_fn: batch -> (loss, {measure: scalar}), in `keras.ops` or TensorFlow. A measure that a batch does not have is
       NaN and left out of the mean that is logged.
     batch_fn: step -> (batch of tensors, {figure: float}); a function of the step alone where a bitwise resume matters.
+      A list of batches is a step in parts, whose losses and gradients are added up (see `accumulation`).
     hooks: called as hook(step) after each step, and may return {figure: float}; step counts from 1.
     should_end: asked before the first step and after each one's hooks: True ends the training before its last step.
     """
@@ -47,6 +50,7 @@ class Task:
     hooks: tuple = ()
     should_end: Callable = lambda: False
     checkpoint_steps: int = 200
+    profile: StepProfile | None = None
     facts: dict = dataclasses.field(default_factory=dict)
 
 
@@ -59,6 +63,8 @@ def train(task):
     parent = os.path.join(task.directory, "checkpoints")
     restored = checkpoint.restore(parent, task.parts, task.optimizer)
     start = restored["step"] if restored else 0
+    profile = task.profile or StepProfile("", task.directory)
+    profile.require_within(start, task.steps)
     log = MetricLog(task.directory)
     log.resume_at(start)
     step_fn = make_step(task)
@@ -68,10 +74,12 @@ def train(task):
         for step in range(start + 1, task.steps + 1):
             if ended:
                 break
+            profile.before(step)
             batch, figures = _batch(task, step, parent)
             rate = task.optimizer.learning_rate(step - 1)
             outputs = step_fn(batch, tf.constant(rate, tf.float32), tf.constant(step, tf.int64))
             measures = {name: float(value) for name, value in outputs.items()}
+            profile.after(step)
             _check_finite(task, step, measures, parent)
             for name, value in {**figures, **measures}.items():
                 seen[name].append(value)
@@ -86,6 +94,7 @@ def train(task):
             ended = task.should_end()
             if step % task.checkpoint_steps == 0 or step == task.steps or ended:
                 checkpoint.save(parent, step, task.parts, task.optimizer, **task.facts)
+    profile.stop()
     log.close()
     return lines
 
@@ -120,20 +129,27 @@ def _check_finite(task, step, measures, parent):
 
 
 def make_step(task):
-    """The compiled step of a `Task`: (batch, learning rate float32, step int64 from 1) -> {measure: scalar}."""
-    variables = task.optimizer.variables
+    """The step of a `Task`: (batch or list of them, learning rate float32, step int64 from 1) -> {measure: scalar}."""
     seeds = _seed_states(task.parts)
 
-    @tf.function(reduce_retracing=True)
-    def step(batch, learning_rate, number):
+    def gradients_of(batch, number, part=0):
         # Dropout is a function of the step too: a run that resumes draws the masks that an undisturbed one draws.
+        drawn = tf.cast(number, tf.int64) * 4096 + tf.cast(part, tf.int64) * 16
         for i, state in enumerate(seeds):
-            state.value.assign(tf.stack([tf.constant(i + 1, state.dtype), tf.cast(number, state.dtype) * 4096]))
+            state.value.assign(tf.stack([tf.constant(i + 1, state.dtype), tf.cast(drawn, state.dtype)]))
         with tf.GradientTape() as tape:
             loss, measures = task.loss_fn(batch)
-        gradients = tape.gradient(loss, [v.value for v in variables])
-        norm = task.optimizer.apply(gradients, learning_rate, number)
-        return {**measures, "gradient_norm": norm}
+        return tape.gradient(loss, [v.value for v in task.optimizer.variables]), measures
+
+    @tf.function(reduce_retracing=True)
+    def whole(batch, learning_rate, number):
+        gradients, measures = gradients_of(batch, number)
+        return {**measures, "gradient_norm": task.optimizer.apply(gradients, learning_rate, number)}
+
+    in_parts = Accumulation(gradients_of, task.optimizer)
+
+    def step(batch, learning_rate, number):
+        return (in_parts.step if isinstance(batch, list) else whole)(batch, learning_rate, number)
 
     return step
 

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from realm_tf import artifacts
-from realm_tf.data.realm_batch import realm_batch
+from realm_tf.data.realm_batch import micro_batches, realm_batch
 from realm_tf.errors import UserError
 from realm_tf.models import build, weights
+from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
 from realm_tf.retrieval import candidates, near_duplicates
@@ -23,6 +24,7 @@ from realm_tf.training.reading_lessons import train_reader
 from realm_tf.training.refresh_cost import StepTimes, refresh_cost
 from realm_tf.training.refresh_loop import DONE
 from realm_tf.training.refresher import Refresher, SearchableIndex, is_index_of
+from realm_tf.training.step_profile import StepProfile
 
 SWAPS = "swaps.jsonl"
 BEST = "best"
@@ -49,6 +51,8 @@ class Pretraining:
         if settings.span_weight:
             span_reader = build.add_span_head(reader, self.config.encoder, self.config.finetune)
         self.model = Realm(retriever, reader, settings.marginal, span_reader, settings.span_weight)
+        if settings.recompute_layers:
+            recompute_layers(reader.backbone, *(tower.backbone for tower in retriever.parts().values()))
         # A sentence from other documents has no own block among the candidates.
         self.exclude = "none" if self.config.corpus.pretrain_input else settings.exclude
         self.queries = context.pretrain_queries(settings.batch_size)
@@ -114,14 +118,23 @@ class Pretraining:
         figures["empty_slots"] = float((chosen_BK == candidates.EMPTY).mean())
         if self.config.pretrain.exclude_overlap:
             figures["near_duplicates"] = near
-        return self._tensors(queries, chosen_BK), figures
+        return self._step_tensors(queries, chosen_BK), figures
+
+    def _step_tensors(self, queries, chosen_BK):
+        """The batch of a training step, or the list of its parts (pretrain.micro_batches)."""
+        parts = self.config.pretrain.micro_batches
+        if parts == 1:
+            return self._tensors(queries, chosen_BK)
+        return [_constants(arrays) for arrays in micro_batches(queries, chosen_BK, parts, self._arrays)]
 
     def _tensors(self, queries, chosen_BK):
+        return _constants(self._arrays(queries, chosen_BK))
+
+    def _arrays(self, queries, chosen_BK):
         width = self.config.finetune.max_span_width if self.model.span_reader else 0
-        arrays = realm_batch(
+        return realm_batch(
             queries, chosen_BK, self.context.blocks, self.context.tokenizer, self.config.lengths, width
         )
-        return {name: tf.constant(value) for name, value in arrays.items()}
 
     def _choose(self, queries):
         """Rows of the candidates of each query, int64 [B, K], and how many near-duplicates a query had on average."""
@@ -266,7 +279,7 @@ class Pretraining:
 
     # === The run ===
 
-    def run(self):
+    def run(self, profile=None):
         """Trains, with the refresher beside it where refresh is "background". Returns the last step."""
         settings = self.config.pretrain
         retriever = self.model.retriever.trainable_variables
@@ -290,6 +303,7 @@ class Pretraining:
             steps=settings.steps,
             hooks=(self.evaluate, self.publish),
             should_end=self.should_end,
+            profile=profile,
         )
         done = os.path.join(self.embedder_dir, DONE)
         if os.path.exists(done):
@@ -341,20 +355,26 @@ class Pretraining:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
 
-def pretrain(context, refresh=None):
+def _constants(arrays):
+    return {name: tf.constant(value) for name, value in arrays.items()}
+
+
+def pretrain(context, refresh=None, profile_steps=""):
     """Runs pre-training to its end and publishes the final embedder and reader.
 
     Args:
       context: `RunContext`.
       refresh: "background", "inline" or "never"; by default the configured one.
+      profile_steps: see `StepProfile`.
 
     Returns: {"lines", "refreshes", "max_lag_steps", "mean_lag_steps", "refresh_cost": see `refresh_cost`}.
     """
+    profile = StepProfile(profile_steps, context.path("pretrain"))
     if context.config.pretrain.candidates == "context":
-        train_reader(context)
+        train_reader(context, profile)
         return {"lines": [], "refreshes": 0, "max_lag_steps": 0.0, "mean_lag_steps": 0.0, "refresh_cost": {}}
     run = Pretraining(context, refresh or context.config.pretrain.refresh)
-    final = run.run()
+    final = run.run(profile)
     lines = read_metrics(context.path("pretrain"))
     path = os.path.join(run.embedder_dir, f"step_{final}")
     if not is_index_of(os.path.join(run.index_dir, f"step_{final}"), path):

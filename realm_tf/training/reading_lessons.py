@@ -22,8 +22,11 @@ MODES = {"null": NULL, "near": NEAR, "own": OWN}
 EVAL_BATCHES = 16
 
 
-def train_reader(context):
+def train_reader(context, profile=None):
     """Trains the reader on context rows and on what is told elsewhere; publishes it as a folder, `reader_folder`.
+
+    Args:
+      context: `RunContext`. profile: `StepProfile`.
 
     Returns: {mode: {"loss", "accuracy"}} on held-out documents, at the end (or at once, with 0 steps).
     """
@@ -72,6 +75,7 @@ def train_reader(context):
                 optimizer=BertAdamW(variables, settings.optimizer, settings.steps),
                 steps=settings.steps,
                 hooks=(evaluate,),
+                profile=profile,
                 checkpoint_steps=settings.eval_steps,
             )
         )

@@ -9,12 +9,14 @@ from realm_tf.data.inverse_cloze import InverseCloze
 from realm_tf.models import build, losses
 from realm_tf.training import loop, principal
 from realm_tf.training.optimizer import BertAdamW
+from realm_tf.training.step_profile import StepProfile
 
 
-def warm_start(context):
+def warm_start(context, profile_steps=""):
     """Trains the retriever by ICT and publishes it as embedder/step_0.
 
     Before training, the untouched retriever is published as warm_start/start, so that its zero-shot recall can be told.
+    `profile_steps`: see `StepProfile`.
     """
     config = context.config
     retriever = build.build_retriever(config.encoder, context.tokenizer.vocabulary_size)
@@ -23,14 +25,15 @@ def warm_start(context):
     start = context.path("warm_start", "start")
     if not artifacts.is_complete(start):
         build.publish_retriever(start, retriever, config, context.tokenizer, step=0)
-    lines = _train(context, retriever) if config.warm_start.steps else []
+    profile = StepProfile(profile_steps, context.path("warm_start"))
+    lines = _train(context, retriever, profile) if config.warm_start.steps else []
     build.publish_retriever(
         os.path.join(context.path("embedder"), "step_0"), retriever, config, context.tokenizer, step=0
     )
     return lines
 
 
-def _train(context, retriever):
+def _train(context, retriever, profile):
     config, settings = context.config, context.config.warm_start
     data = InverseCloze(
         context.blocks, context.tokenizer, config.lengths, settings.batch_size, settings.mask_rate, config.seed
@@ -56,5 +59,6 @@ def _train(context, retriever):
             batch_fn=batch_fn,
             optimizer=BertAdamW(retriever.trainable_variables, settings.optimizer, settings.steps),
             steps=settings.steps,
+            profile=profile,
         )
     )

@@ -1,0 +1,56 @@
+"""Gradient accumulation: a step in parts, one after the other, whose gradients are added up before the one update."""
+
+import math
+
+import tensorflow as tf
+
+
+class Accumulation:
+    """Steps over lists of batches.
+
+    Losses of the parts have to add up to the step's loss (`mask_total` and `span_total` of `models.realm`). Sums of the
+    gradients, float32, are made at the first step: as many bytes as the trained weights have.
+
+    Args:
+      gradients_of: (batch, number of the step, number of the part) -> gradients, None where there is none, and
+        {measure: scalar}.
+      optimizer: `BertAdamW`.
+    """
+
+    def __init__(self, gradients_of, optimizer):
+        self._gradients_of, self._optimizer = gradients_of, optimizer
+        self._sums, self._present = None, set()
+        self._add = tf.function(self._add_part, reduce_retracing=True)
+        self._apply = tf.function(self._apply_sums)
+
+    def step(self, batches, learning_rate, number):
+        """One update. Returns: {measure: scalar}: the loss and what ends in `_loss` as sums, others as means over the
+        parts that have them, and `gradient_norm`."""
+        if self._sums is None:
+            self._sums = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self._optimizer.variables]
+        parts = [self._add(batch, number, tf.constant(i)) for i, batch in enumerate(batches)]
+        measures = {name: _together(name, [float(part[name]) for part in parts]) for name in parts[0]}
+        return {**measures, "gradient_norm": self._apply(learning_rate, number)}
+
+    def _add_part(self, batch, number, part):
+        gradients, measures = self._gradients_of(batch, number, part)
+        for i, gradient in enumerate(gradients):
+            if gradient is not None:
+                self._present.add(i)
+                self._sums[i].assign_add(tf.cast(tf.convert_to_tensor(gradient), tf.float32))
+        return measures
+
+    def _apply_sums(self, learning_rate, number):
+        gradients = [total.value() if i in self._present else None for i, total in enumerate(self._sums)]
+        norm = self._optimizer.apply(gradients, learning_rate, number)
+        with tf.control_dependencies([norm]):
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
+        return norm
+
+
+def _together(name, values):
+    known = [value for value in values if not math.isnan(value)]
+    if name == "loss" or name.endswith("_loss"):
+        return sum(values)
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,78 @@
+"""How much memory a pre-training step takes, by arithmetic: what fits a device is known before it is rented.
+
+It counts what TensorFlow holds at the worst moment of a step as this project computes it (`models.transformer`,
+`training.optimizer`): it knows nothing of the framework's own memory, of compiled programs and of fragmentation.
+docs/where_the_time_goes.md has it beside measured peaks.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class StepMemory:
+    """Bytes of a pre-training step, by what they are for; `total` is their sum."""
+
+    weights: int
+    moments: int
+    gradients: int
+    activations: int
+    head: int
+
+    @property
+    def total(self):
+        """Bytes of all."""
+        return sum(dataclasses.astuple(self))
+
+
+def step_memory(sizes, vocabulary_size, config):
+    """The `StepMemory` of REALM pre-training.
+
+    Args:
+      sizes: `models.encoder.EncoderSource`. vocabulary_size: V.
+      config: `Config`: lengths are taken as the longest, every candidate as a block of its own; `micro_batches` and
+        `recompute_layers` are heeded. Of the arrays of activations, those of "mixed_bfloat16" have 2 bytes an element.
+    """
+    settings, encoder, lengths = config.pretrain, config.encoder, config.lengths
+    parameters = _encoder_parameters(sizes, vocabulary_size) * (2 if encoder.share_embedders else 3)
+    width = sizes.hidden_dim
+    parameters += width * encoder.projection_dim + width * width + vocabulary_size
+    element = 2 if encoder.dtype == "mixed_bfloat16" else 4
+    batch = settings.batch_size // settings.micro_batches
+    inputs = (  # rows, length
+        (batch, lengths.query),
+        (batch * settings.num_candidates, lengths.block),
+        (batch * (settings.num_candidates - settings.null_candidate), lengths.joint),
+        (batch * settings.null_candidate, lengths.query + 1),
+    )
+    masks = batch * settings.num_candidates * settings.max_masks
+    return StepMemory(
+        weights=4 * parameters,
+        moments=8 * parameters,
+        # As they come, and clipped; with micro-batches, their sums too.
+        gradients=4 * parameters * (3 if settings.micro_batches > 1 else 2),
+        activations=_activations(inputs, sizes, encoder.dropout, element, settings.recompute_layers),
+        # Logits and probabilities in float32, and the logits' gradient.
+        head=masks * vocabulary_size * (8 + element),
+    )
+
+
+def _encoder_parameters(sizes, vocabulary_size):
+    width, wide = sizes.hidden_dim, sizes.intermediate_dim
+    embeddings = (vocabulary_size + sizes.max_sequence_length + 2 + 2) * width
+    layer = 4 * (width * width + width) + 2 * width * wide + wide + width + 4 * width
+    return embeddings + sizes.num_layers * layer + width * width + width
+
+
+def _activations(inputs, sizes, dropout, element, recompute):
+    """Bytes kept for the gradient at the end of the forward pass, and what the largest layer needs beside them."""
+    kept, most = 0, 0
+    for rows, length in inputs:
+        pieces, scores = rows * length, rows * sizes.num_heads * length * length
+        # Input, query, key, value, mixed values twice (by heads, by pieces), three sums before a LayerNorm or after it;
+        # the feed-forward layer before and after its activation; probabilities before and after dropout.
+        layer = pieces * (9 * sizes.hidden_dim + 2 * sizes.intermediate_dim) + scores * (2 if dropout else 1)
+        passing = pieces * sizes.intermediate_dim + 2 * scores  # gradients that are gone when the layer is done
+        kept += 4 * pieces * sizes.hidden_dim  # embedded pieces, float32
+        kept += element * sizes.num_layers * (pieces * sizes.hidden_dim if recompute else layer)
+        most = max(most, element * (passing + (layer if recompute else 0)))
+    return kept + most
