@@ -85,7 +85,7 @@ def load_retriever(path, retriever=None):
       path: an embedder version.
       retriever: one of the same configuration to load into, instead of a new one (a swap without a rebuild).
     """
-    manifest = artifacts.manifest(path)
+    manifest = artifacts.checked(path)
     encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
     tokenizer = load_tokenizer(encoder_config)
     artifacts.require_same(

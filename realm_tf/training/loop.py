@@ -22,6 +22,7 @@ SHOWN = (  # figures beside the progress bar
     "dev_exact_match",
     "lag_steps",
 )
+EXPLODED = 1e4  # losses here are cross-entropies, which begin near ln V, about 10
 LOG_EVERY = 10  # steps whose mean makes one line of figures
 
 
@@ -117,6 +118,11 @@ def _check_finite(task, step, measures, parent):
                 f"{task.name}: the {name.replace('_', ' ')} became {measures[name]} at step {step}; "
                 f"{checkpoint.good_state(parent)}. {checkpoint.LOWER_RATE}"
             )
+    if abs(measures["loss"]) > EXPLODED:
+        raise UserError(
+            f"{task.name}: the loss exploded to {measures['loss']:.3g} at step {step}; "
+            f"{checkpoint.good_state(parent)}. {checkpoint.LOWER_RATE}"
+        )
 
 
 def _make_step(task):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from realm_tf import artifacts
 from realm_tf.errors import UserError
 from realm_tf.serving.bundle import Bundle, export
 from realm_tf.training.run_context import RunContext
@@ -44,6 +45,9 @@ def test_more_answers_than_it_gives(exports):
 
 def test_a_version_without_a_graph(exports):
     os.remove(exports / "1" / "saved_model.pb")
+    facts = artifacts.read_json(exports / "1" / "manifest.json")
+    facts["files"].pop("saved_model.pb")
+    artifacts.write_manifest(exports / "1", facts)
     with pytest.raises(UserError, match=f"{exports}/1 .*export the run again"):
         Bundle(exports)
 

@@ -195,7 +195,7 @@ def test_a_memory_is_kept_for_its_reader_and_made_anew_for_another(context):
             file.write(bytes(len(first)))
     assert not knn.open_memory(context, model).keys_EG.any()  # taken as it is
     manifest = artifacts.manifest(context.path("reader"))
-    artifacts.write_json(context.path("reader", artifacts.MANIFEST), manifest | {"created": "later"})
+    artifacts.write_manifest(context.path("reader"), manifest | {"created": "later"})
     knn.open_memory(context, model)
     with open(path, "rb") as file:
         assert file.read() == first
