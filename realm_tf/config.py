@@ -402,13 +402,18 @@ def _parse(text, kind, key):
         return text
     try:
         value = ast.literal_eval(text.capitalize() if kind is bool else text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and _is_whole(value):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"--set: {key} must be of type {kind.__name__}, and {text!r} is not")
     return value
+
+
+def _is_whole(value):
+    """Whether a value is an integer that has a float."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 1000
 
 
 def to_dict(config):
@@ -417,19 +422,34 @@ def to_dict(config):
 
 
 def from_dict(value, kind=Config):
-    """The inverse of `to_dict`. Raises `UserError` on unknown fields (a run of another version of the code)."""
+    """The inverse of `to_dict`.
+
+    Raises `UserError` on unknown or missing fields (a run of another version of the code) and on values of other types.
+    """
     hints = typing.get_type_hints(kind)
+    if not isinstance(value, dict):
+        raise UserError(f"the stored configuration holds {value!r} where the fields of {kind.__name__} belong")
     unknown = set(value) - set(hints)
     if unknown:
         raise UserError(
             f"the stored configuration has the unknown fields {sorted(unknown)}: was it made by another version?"
         )
-    filled = {}
-    for name, item in value.items():
-        if dataclasses.is_dataclass(hints[name]):
-            filled[name] = from_dict(item, hints[name])
-        elif name == "questions":
-            filled[name] = tuple(from_dict(q, QuestionSet) for q in item)
-        else:
-            filled[name] = item
+    filled = {name: _stored(item, hints[name], f"{kind.__name__}.{name}") for name, item in value.items()}
+    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    if missing := sorted(required - set(filled)):
+        raise UserError(f"the stored configuration lacks the fields {missing} of {kind.__name__}")
     return kind(**filled)
+
+
+def _stored(item, hint, name):
+    """A field's value from its JSON."""
+    if dataclasses.is_dataclass(hint):
+        return from_dict(item, hint)
+    if typing.get_origin(hint) is tuple or hint is tuple:
+        if isinstance(item, list | tuple):
+            return tuple(from_dict(q, QuestionSet) for q in item)
+    elif hint is float and _is_whole(item):
+        return float(item)
+    elif isinstance(item, hint) and not (hint is int and isinstance(item, bool)):
+        return item
+    raise UserError(f"the stored configuration has {item!r} for {name}: it must be of type {hint}")

@@ -9,6 +9,7 @@ import pytest
 
 from realm_tf import artifacts, checksums, provenance
 from realm_tf.errors import UserError
+from tests.tampering import flip
 
 
 @pytest.fixture
@@ -18,13 +19,6 @@ def artifact(tmp_path):
         os.makedirs(os.path.join(tmp, "inner"))
         pathlib.Path(tmp, "inner", "more").write_bytes(b"")
     return tmp_path / "step_1"
-
-
-def flip(path, at=100):
-    """One bit, with size and name as they were."""
-    raw = bytearray(path.read_bytes())
-    raw[at] ^= 1
-    path.write_bytes(raw)
 
 
 def test_the_manifest_names_every_file(artifact):
@@ -37,7 +31,7 @@ def test_the_manifest_names_every_file(artifact):
 
 
 def test_a_changed_byte_is_found_by_who_hashes(artifact):
-    flip(artifact / "data")
+    flip(artifact / "data", 100)
     assert artifacts.manifest(artifact)["step"] == 1  # sizes alone
     with pytest.raises(UserError, match="data is damaged: its SHA-256 .* run the stage"):
         artifacts.checked(artifact)
@@ -46,7 +40,7 @@ def test_a_changed_byte_is_found_by_who_hashes(artifact):
 
 def test_only_verify_hashes_large_files(artifact, monkeypatch):
     monkeypatch.setattr(checksums, "CHEAP_BYTES", 2999)
-    flip(artifact / "data")
+    flip(artifact / "data", 100)
     artifacts.checked(artifact)
     assert len(artifacts.verify(artifact)) == 1
 
@@ -111,7 +105,7 @@ def test_checksums_of_an_artifact_within_are_taken_over(artifact, tmp_path):
     """So that a copy that went wrong is found, although it was complete when it was published."""
     with artifacts.publish(tmp_path / "step_2") as (tmp, _):
         artifacts.copy_files(artifact, os.path.join(tmp, "copied"))
-        flip(pathlib.Path(tmp, "copied", "data"))
+        flip(pathlib.Path(tmp, "copied", "data"), 100)
     assert "copied/data is damaged" in artifacts.verify(tmp_path / "step_2")[0]
 
 

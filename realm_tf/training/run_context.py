@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 
-from realm_tf import artifacts, provenance
+from realm_tf import artifacts, checksums, provenance
 from realm_tf import config as config_lib
 from realm_tf.data.answers import make_matchers
 from realm_tf.data.blocks import BlockStore
@@ -79,7 +79,7 @@ class RunContext:
 
         Raises `UserError` if it is missing or of other blocks.
         """
-        path = os.path.join(self.corpus_dir, name)
+        path = checksums.inside(self.corpus_dir, name)
         artifacts.require_same(
             "corpus_fingerprint", **{self.blocks.path: self.blocks.manifest, path: artifacts.manifest(path)}
         )

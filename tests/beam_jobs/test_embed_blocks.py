@@ -18,6 +18,7 @@ from realm_tf.retrieval import index
 from realm_tf.text.tokenizer import Tokenizer
 from realm_tf.training.refresher import OvertakenError, Refresher, SearchableIndex
 from tests.conftest import small_config
+from tests.tampering import reseal
 
 STEP = 7
 
@@ -226,6 +227,7 @@ def broken_copy(workdir, tmp_path, change):
     weights = load_file(embedder / build.WEIGHTS)
     change(weights)
     save_file(weights, embedder / build.WEIGHTS)
+    reseal(embedder)
     return arguments(workdir, tmp_path / "step_7") | {"embedder": embedder}
 
 

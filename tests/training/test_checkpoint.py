@@ -12,6 +12,7 @@ from realm_tf.config import OptimizerConfig
 from realm_tf.errors import UserError
 from realm_tf.training import checkpoint, loop
 from realm_tf.training.optimizer import BertAdamW
+from tests.tampering import flip
 
 
 def train(directory, steps=6, factor=1.0):
@@ -32,12 +33,6 @@ def train(directory, steps=6, factor=1.0):
         loop.Task("regression", str(directory), {"model": model}, loss_fn, batch, optimizer, steps, checkpoint_steps=2)
     )
     return [variable.numpy() for variable in model.trainable_variables]
-
-
-def flip(path, at):
-    raw = bytearray(path.read_bytes())
-    raw[at] ^= 4
-    path.write_bytes(raw)
 
 
 def damage(path, how):

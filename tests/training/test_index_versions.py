@@ -10,6 +10,7 @@ from realm_tf import artifacts
 from realm_tf.data.blocks import BlockStore
 from realm_tf.training.index_versions import IndexVersions, damage
 from realm_tf.training.refresher import Refresher, publish_index
+from tests.tampering import flip
 
 
 @pytest.fixture
@@ -22,12 +23,6 @@ def run(small_run, tmp_path):
         path, embedder = run / "index" / f"step_{step}", run / "embedder" / "step_7"
         publish_index(str(path), embeddings, "exact", step, blocks, str(embedder), 0.0)
     return run
-
-
-def flip(path, at):
-    raw = bytearray(path.read_bytes())
-    raw[at] ^= 1
-    path.write_bytes(raw)
 
 
 @pytest.mark.parametrize("name", ["embeddings.npy", "embedder/weights.safetensors", "embedder/manifest.json"])
