@@ -16,6 +16,7 @@ import uuid
 
 from realm_tf import checksums, provenance
 from realm_tf.errors import UserError
+from realm_tf.redact import redacted
 
 MANIFEST = "manifest.json"
 SHARDS = ".shards-"  # how the folders begin that keep the finished shards of a job for its next call
@@ -62,8 +63,8 @@ def publish(path, **manifest):
         gfile.makedirs(tmp)
     try:
         yield tmp, manifest
-        files = checksums.of_files(tmp, MANIFEST)
-        write_manifest(tmp, {**manifest, "created": now(), "made_by": provenance.made_by(), checksums.FILES: files})
+        made = {"created": now(), "made_by": provenance.made_by(), checksums.FILES: checksums.of_files(tmp, MANIFEST)}
+        write_manifest(tmp, redacted(manifest) | made)
         if is_remote(path):
             if gfile.exists(path):
                 remove(path)

@@ -12,6 +12,7 @@ import textwrap
 from absl import app, flags, logging
 
 from realm_tf.errors import UserError
+from realm_tf.redact import redacted
 
 
 def define_workdir():
@@ -100,7 +101,7 @@ def _quiet_libraries():
 
 def _fail(message):
     # One line, whatever the cause's own message looks like.
-    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    print("error: " + redacted(" ".join(str(message).split())), file=sys.stderr)
     sys.exit(2)
 
 

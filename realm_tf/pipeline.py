@@ -18,6 +18,7 @@ from absl import flags as absl_flags
 
 from realm_tf import flags
 from realm_tf.errors import UserError
+from realm_tf.redact import redacted
 
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
@@ -34,7 +35,7 @@ def main(_):
     # For the report; without --data_dir, which says where things lie on this machine alone.
     named = (("config", CONFIG.value), ("workdir", WORKDIR.value), *(("set", value) for value in SET.value))
     words = [f"--{name}={value}" for name, value in named if value]
-    command = shlex.join(["python", "-m", "realm_tf.pipeline", *words])
+    command = redacted(shlex.join(["python", "-m", "realm_tf.pipeline", *words]))
     stages.run_pipeline(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, FROM.value, command)
 
 

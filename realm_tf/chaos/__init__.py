@@ -1,1 +1,1 @@
-"""A harness that injects faults for real into small runs: `python -m realm_tf.chaos --faults=300 --output=chaos.json`."""
+"""A harness that injects faults for real into small runs: `python -m realm_tf.chaos`."""

@@ -139,7 +139,7 @@ class RunContext:
         Without a dev file, a tenth of the training questions, chosen by hash, is the dev set (as ORQA's re-split does).
         """
         path = self.path("questions", f"{split}.jsonl")
-        if os.path.exists(self.path("questions", artifacts.MANIFEST)):
+        if os.path.exists(self.path("questions")):
             artifacts.checked(self.path("questions"))
         if os.path.exists(path):
             questions = read_questions(path)

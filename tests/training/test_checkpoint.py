@@ -1,6 +1,7 @@
 """Damaged checkpoints: the one before is gone on from, and the run ends as an undisturbed one does."""
 
 import os
+import signal
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from realm_tf.training.optimizer import BertAdamW
 from tests.tampering import flip
 
 
-def train(directory, steps=6, factor=1.0):
+def train(directory, steps=6, factor=1.0, hooks=()):
     """A linear regression by the real loop, a checkpoint every 2 steps; returns its weights."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1, name="out")], name="regression")
@@ -29,9 +30,9 @@ def train(directory, steps=6, factor=1.0):
         return loss, {"loss": loss}
 
     optimizer = BertAdamW(model.trainable_variables, OptimizerConfig(learning_rate=0.1, warmup_steps=1), 6)
-    loop.train(
-        loop.Task("regression", str(directory), {"model": model}, loss_fn, batch, optimizer, steps, checkpoint_steps=2)
-    )
+    task = loop.Task("regression", str(directory), {"model": model}, loss_fn, batch, optimizer, steps, hooks)
+    task.checkpoint_steps = 2
+    loop.train(task)
     return [variable.numpy() for variable in model.trainable_variables]
 
 
@@ -77,3 +78,20 @@ def test_a_loss_that_explodes_names_the_last_good_state(tmp_path):
     with pytest.raises(UserError, match="the loss exploded to .* at step 3; the last good state is kept in .*step_2"):
         train(tmp_path, factor=1000.0)
     assert checkpoint.newest_good(tmp_path / "checkpoints") == (2, str(tmp_path / "checkpoints" / "step_2"))
+
+
+def test_sigterm_keeps_the_step_under_way(tmp_path, capsys):
+    expected, before = train(tmp_path / "a"), signal.getsignal(signal.SIGTERM)
+
+    def terminate(step):
+        if step == 3:  # no step of a checkpoint
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as end:
+        train(tmp_path / "b", hooks=(terminate,))
+    assert end.value.code == 143  # 128 + 15, as a shell tells it
+    assert artifacts.newest(tmp_path / "b" / "checkpoints")[0] == 3
+    assert "stopped by SIGTERM: step 3 is kept" in " ".join(capsys.readouterr().err.split())
+    assert signal.getsignal(signal.SIGTERM) == before
+    for one, other in zip(train(tmp_path / "b"), expected, strict=True):
+        np.testing.assert_array_equal(one, other)

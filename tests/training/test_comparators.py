@@ -34,6 +34,7 @@ def context(corpus, vocabulary_path, tmp_path_factory):
     lines = [json.dumps({"question": q, "answer": [a], "set": "made up"}) + "\n" for q, a in QUESTIONS]
     for split in ("train", "dev"):
         (folder / "questions" / f"{split}.jsonl").write_text("".join(lines))
+    artifacts.write_manifest(folder / "questions", {"kind": "questions"})
     config = Config(
         encoder=EncoderConfig(init="random", vocabulary=vocabulary_path, num_layers=1, hidden_dim=16, num_heads=2,
                               intermediate_dim=32, max_sequence_length=96, dropout=0.0, projection_dim=8,
