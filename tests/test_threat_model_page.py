@@ -15,5 +15,6 @@ def test_the_tests_that_are_named_exist():
 
 
 def test_every_promise_names_one():
-    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith(("| an att", "| what |"))]
-    assert len(rows) > 10 and all("::test_" in row for row in rows)
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if not row.endswith("| test |")]
+    assert len(promises) > 10 and all("::test_" in row for row in promises)
