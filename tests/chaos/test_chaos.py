@@ -1,4 +1,4 @@
-"""The harness of `make chaos`: it counts what it should, its damage is damage, and a sample of its faults is survived."""
+"""The harness of `make chaos`: it counts what it should, its damage is damage, a sample of its faults is survived."""
 
 import random
 
