@@ -8,6 +8,9 @@ WORKERS ?= 2
 PATHS ?=
 UV ?= uv
 ARGS ?=
+CASES ?= 100000
+FAULTS ?= 300
+SEED ?= 0
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,7 +25,7 @@ BENCH_STAMP := $(BENCH_VENV)/installed.stamp
 test test-all test-browser test-peers test-official bench: export TF_CPP_MIN_LOG_LEVEL := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-browser test-peers test-official lint bench lock clean $(VENV)
+.PHONY: help demo test test-all test-browser test-peers test-official lint bench fuzz chaos audit lock clean $(VENV)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +56,15 @@ lint: $(STAMP) ## check the code with ruff
 
 bench: $(STAMP) $(BENCH_STAMP) ## measure every speed figure, or PATHS=step,embed, beside its peers
 	@$(PY) -m benchmarks.run --paths=$(PATHS) --peer_python=$(BENCH_VENV)/bin/python $(ARGS)
+
+fuzz: $(STAMP) ## put CASES=100000 bad inputs to every door; SEED=n for others
+	@$(PY) -m tests.fuzz --cases=$(CASES) --seed=$(SEED) $(ARGS)
+
+chaos: $(STAMP) ## inject FAULTS=300 real faults into a small run, SEED=n for others; writes chaos.json
+	@$(PY) -m realm_tf.chaos --faults=$(FAULTS) --seed=$(SEED) --output=chaos.json $(ARGS)
+
+audit: $(STAMP) ## known vulnerabilities and licences of the locked packages; needs a network for the first
+	@$(PY) -m tests.audit $(ARGS)
 
 lock: ## recompile requirements.lock from requirements.in; needs uv
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 2; }

@@ -49,6 +49,7 @@ def run(blocks, output, max_span_pieces=10, tagger="rules", pipeline_args=()):
         (sharded.key_of(start), (start, min(start + CHUNK_BLOCKS, len(store))))
         for start in range(0, len(store), CHUNK_BLOCKS)
     ]
+    origin["inputs"] = {os.path.basename(str(blocks).rstrip("/")): artifacts.input_of(blocks)}
     with artifacts.publish(output, kind="queries", max_span_pieces=max_span_pieces, **origin) as (tmp, manifest):
         folder = os.path.join(tmp, "shards")
         os.makedirs(folder)

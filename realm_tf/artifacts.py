@@ -14,7 +14,9 @@ import tempfile
 import time
 import uuid
 
+from realm_tf import checksums, provenance
 from realm_tf.errors import UserError
+from realm_tf.redact import redacted
 
 MANIFEST = "manifest.json"
 SHARDS = ".shards-"  # how the folders begin that keep the finished shards of a job for its next call
@@ -43,6 +45,9 @@ def publish(path, **manifest):
       **manifest: JSON values. The yielded object is the temporary path; to add what is known only after writing, set
         keys of the dictionary that is yielded beside it: `with publish(p, step=1) as (tmp, manifest): ...`.
 
+    The manifest also gets `created`, `made_by` (see `provenance`), size and checksum of each of its `files`, and a
+    `checksum` of itself.
+
     The temporary directory is always a local one, so that what is written may be memory-mapped. It is renamed into
     place; for a remote path, where renaming a directory moves its files one after the other, it is copied, the manifest
     last: before it is there nobody takes the directory for a version. If the body raises, nothing appears and the
@@ -58,8 +63,8 @@ def publish(path, **manifest):
         gfile.makedirs(tmp)
     try:
         yield tmp, manifest
-        manifest = {**manifest, "created": now()}
-        write_json(os.path.join(tmp, MANIFEST), manifest)
+        made = {"created": now(), "made_by": provenance.made_by(), checksums.FILES: checksums.of_files(tmp, MANIFEST)}
+        write_manifest(tmp, redacted(manifest) | made)
         if is_remote(path):
             if gfile.exists(path):
                 remove(path)
@@ -99,6 +104,7 @@ def local_copy(path):
     manifest(path)  # a path that holds nothing is told as such
     with tempfile.TemporaryDirectory(prefix="realm_tf-") as folder:
         copy_files(path, folder)
+        checked(folder)
         yield folder
 
 
@@ -113,11 +119,64 @@ def is_complete(path):
 
 
 def manifest(path):
-    """The manifest of an artifact. Raises `UserError` if `path` is none or its manifest is broken."""
+    """The manifest of an artifact whose files have the sizes that it names (looked at on local paths only).
+
+    Raises `UserError` if `path` is none, its manifest is broken or names files outside of it, or a file is missing or
+    of another size. `checked` looks at the files themselves.
+    """
+    return _read_manifest(path, hash_up_to=0)
+
+
+def checked(path):
+    """`manifest`, of an artifact whose files have their checksums too, but for those above `checksums.CHEAP_BYTES`."""
+    return _read_manifest(path, checksums.CHEAP_BYTES)
+
+
+def _read_manifest(path, hash_up_to):
     file = os.path.join(str(path), MANIFEST)
     if not file_system().exists(file):
         raise UserError(f"{path} is not a finished artifact (no {MANIFEST}): run the stage that makes it first")
-    return read_json(file)
+    value = read_json(file)
+    problem = checksums.manifest_problem(file, value)
+    if not problem and not is_remote(path):
+        problem = next(checksums.file_problems(str(path), value.get(checksums.FILES, {}), hash_up_to), None)
+        if problem and not (file_system().exists(file) and read_json(file) == value):
+            return _read_manifest(path, hash_up_to)  # removed, or published anew, while it was looked at
+    if problem:
+        raise UserError(f"{problem}. Put back a copy, or delete {path} and run the stage that makes it again")
+    return value
+
+
+def write_manifest(path, manifest):
+    """Writes a manifest with its checksum. `publish` does it; later changes are for tests and repairs."""
+    write_json(os.path.join(str(path), MANIFEST), checksums.sealed(manifest))
+
+
+def verify(path):
+    """What is wrong with an artifact, looking at every byte of it: a list of lines, empty if nothing is."""
+    if is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="realm_tf-") as folder:
+            copy_files(path, folder)
+            return [line.replace(folder, str(path)) for line in verify(folder)]
+    file = os.path.join(str(path), MANIFEST)
+    if not os.path.exists(file):
+        return [f"{path} is not a finished artifact (no {MANIFEST})"]
+    try:
+        value = read_json(file)
+    except UserError as error:
+        return [str(error)]
+    if problem := checksums.manifest_problem(file, value):
+        return [problem]
+    if checksums.FILES not in value:
+        return []  # of a version of this project that wrote no checksums
+    files = value[checksums.FILES]
+    problems = checksums.file_problems(str(path), files, float("inf"))
+    return [*problems, *checksums.unknown_files(str(path), files, MANIFEST)]
+
+
+def input_of(path):
+    """What identifies an artifact in the `inputs` of those that are made from it: the checksum of its manifest."""
+    return manifest(path).get(checksums.SEAL, "")
 
 
 def versions(parent):
@@ -221,6 +280,14 @@ def remove(path):
         if is_complete(path):
             tf.io.gfile.remove(os.path.join(str(path), MANIFEST))
         tf.io.gfile.rmtree(str(path))
+
+
+def set_aside(path, aside):
+    """Gives a version another name, which no reader takes for one; what had that name is deleted."""
+    gfile = file_system()
+    if gfile.exists(aside):
+        gfile.rmtree(aside)
+    gfile.rename(str(path), aside)
 
 
 def read_json(path):

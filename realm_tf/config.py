@@ -7,7 +7,7 @@ import pathlib
 import typing
 
 from realm_tf.errors import UserError
-from realm_tf.overrides import fill_data_dir, overridden
+from realm_tf.overrides import fill_data_dir, is_whole, overridden
 
 MINI = "realm-mini"
 MIN_BODY = 16  # pieces of a block that are read beside the longest query
@@ -374,19 +374,35 @@ def to_dict(config):
 
 
 def from_dict(value, kind=Config):
-    """The inverse of `to_dict`. Raises `UserError` on unknown fields (a run of another version of the code)."""
+    """The inverse of `to_dict`.
+
+    Raises `UserError` on unknown or missing fields (a run of another version of the code) and on values of other types.
+    """
     hints = typing.get_type_hints(kind)
+    if not isinstance(value, dict):
+        raise UserError(f"the stored configuration holds {value!r} where the fields of {kind.__name__} belong")
     unknown = set(value) - set(hints)
     if unknown:
         raise UserError(
             f"the stored configuration has the unknown fields {sorted(unknown)}: was it made by another version?"
         )
-    filled = {}
-    for name, item in value.items():
-        if dataclasses.is_dataclass(hints[name]):
-            filled[name] = from_dict(item, hints[name])
-        elif name == "questions":
-            filled[name] = tuple(from_dict(q, QuestionSet) for q in item)
-        else:
-            filled[name] = item
+    filled = {name: _stored(item, hints[name], f"{kind.__name__}.{name}") for name, item in value.items()}
+    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    if missing := sorted(required - set(filled)):
+        raise UserError(f"the stored configuration lacks the fields {missing} of {kind.__name__}")
     return kind(**filled)
+
+
+def _stored(item, hint, name):
+    """A field's value from its JSON."""
+    if dataclasses.is_dataclass(hint):
+        return from_dict(item, hint)
+    if typing.get_origin(hint) is tuple or hint is tuple:
+        if isinstance(item, list | tuple):
+            return tuple(from_dict(q, QuestionSet) for q in item)
+    elif hint is float and is_whole(item):
+        return float(item)
+    elif isinstance(item, hint) and not (hint is int and isinstance(item, bool)):
+        return item
+    kind = getattr(hint, "__name__", hint)
+    raise UserError(f"the stored configuration has {item!r} for {name}: it must be of type {kind}")

@@ -12,6 +12,7 @@ import textwrap
 from absl import app, flags, logging
 
 from realm_tf.errors import UserError
+from realm_tf.redact import redacted
 
 
 def define_workdir():
@@ -53,19 +54,38 @@ def run(main):
             _fail(f"unexpected argument {argv[1]!r}: every argument is a flag. Try --help.")
         try:
             return main(argv)
-        except UserError as error:
-            _fail(error)
-        except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-            _fail(f"cannot use {error.filename}: {error.strerror}")
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            _fail("the disk is full: free some space and run the same command again")
         except KeyboardInterrupt:
             print("stopped: run the same command again to go on", file=sys.stderr)
             sys.exit(130)
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                raise
+            _fail(message)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def explain(error):
+    """What an exception means to the user, in one line; None for a bug, which keeps its traceback.
+
+    A full or read-only disk reaches Python as OSError, as an exception of TensorFlow's, safetensors' or Beam's own, or
+    as the cause of another: what it says is looked at, whatever its class.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
+        return f"cannot use {error.filename}: {error.strerror}"
+    seen = []
+    while error is not None and error not in seen:
+        number, words = getattr(error, "errno", None), str(error)
+        if number == errno.ENOSPC or "No space left on device" in words:
+            return "the disk is full: free some space and run the same command again"
+        if number == errno.EROFS or "Read-only file system" in words:
+            return f"the disk cannot be written: {words.splitlines()[0]}"
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _quiet_libraries():
@@ -91,7 +111,7 @@ def _quiet_libraries():
 
 def _fail(message):
     # One line, whatever the cause's own message looks like.
-    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+    print("error: " + redacted(" ".join(str(message).split())), file=sys.stderr)
     sys.exit(2)
 
 

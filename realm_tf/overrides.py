@@ -55,10 +55,15 @@ def _parse(text, kind, key):
         return text
     try:
         value = ast.literal_eval(text.capitalize() if kind is bool else text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and is_whole(value):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"--set: {key} must be of type {kind.__name__}, and {text!r} is not")
     return value
+
+
+def is_whole(value):
+    """Whether a value is an integer that has a float."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 1000

@@ -11,6 +11,8 @@ from rich import progress as rich_progress
 from rich import table as rich_table
 from rich import text as rich_text
 
+from realm_tf.redact import redacted
+
 PLAIN_INTERVAL_SECONDS = 15.0
 
 _display_lock = threading.RLock()
@@ -20,7 +22,7 @@ _display = None  # the rich display that is live now; bars opened inside another
 def say(text):
     """Prints one line to standard error without breaking a live bar."""
     with _display_lock:
-        _print(_display.console if _display else _console(), text)
+        _print(_display.console if _display else _console(), redacted(text))
 
 
 class Progress:

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tests.running import TINY, start
+from tests.tampering import reseal
 
 ARTICLE = {"title": "Radium", "text": "Marie Curie discovered radium in 1898. She worked in Paris."}
 UNRELATED = {"question": "What is the sound of one hand clapping?", "answer": ["zyxwvut qqq"]}
@@ -131,6 +132,7 @@ def test_broken_weights(pipeline, tmp_path):
 
 def test_finetune_refuses_answers_that_are_not_in_the_corpus(run_verb, copy_of_run):
     write_lines(copy_of_run / "questions" / "train.jsonl", UNRELATED, UNRELATED | {"question": "And of none?"})
+    reseal(copy_of_run / "questions")
     shutil.rmtree(copy_of_run / "finetune")
     the_error(run_verb("realm_tf.finetune", f"--workdir={copy_of_run}"), "no answer of 2 training questions")
     assert not (copy_of_run / "finetune" / "realm" / "model").exists()

@@ -31,7 +31,7 @@ class BlockStore:
 
     def __init__(self, path):
         self.path = str(path)
-        self.manifest = artifacts.manifest(self.path)
+        self.manifest = artifacts.checked(self.path)
         if self.manifest.get("kind") != "blocks":
             raise UserError(f"{self.path} holds {self.manifest.get('kind')}, not blocks: make some by split_blocks")
         self.documents = self._array("documents")

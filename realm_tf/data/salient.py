@@ -26,7 +26,7 @@ class SalientSpanStore:
 
     def __init__(self, path):
         self.path = str(path)
-        self.manifest = artifacts.manifest(self.path)
+        self.manifest = artifacts.checked(self.path)
         if self.manifest.get("kind") != "queries":
             raise UserError(f"{self.path} holds {self.manifest.get('kind')}, not queries: run mark_salient_spans")
         self.flat_spans, self.flat_sentences, self.span_bounds = (

@@ -8,7 +8,7 @@ import uuid
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from realm_tf import artifacts
+from realm_tf import artifacts, checksums
 from realm_tf.errors import UserError
 from realm_tf.interop import convert, hugging_face, realm_folders, tensor_files
 from realm_tf.models import build, encoder, weights
@@ -42,7 +42,7 @@ def export_hf(workdir, output, architecture=None):
     values = _values(context, architecture)
     if architecture in records:
         source = context.path(convert.SOURCE, records[architecture])
-        manifest = artifacts.manifest(source)
+        manifest = artifacts.checked(source)
         tensors = _as_before(values, load_file(os.path.join(source, convert.KEPT)), manifest["tensors"])
         text = manifest["config"]
         companions = [os.path.join(source, name) for name in realm_folders.COMPANIONS]
@@ -98,7 +98,7 @@ def _values(context, architecture):
 
 
 def _load(context, where, parts):
-    artifacts.manifest(where)
+    artifacts.checked(where)
     path = os.path.join(where, build.WEIGHTS)
     models = convert.build_parts(parts, _self_contained(context), _vocabulary_size(path))
     weights.load(path, models)
@@ -126,7 +126,7 @@ def _bert(context):
     if artifacts.is_complete(context.path("reader")):
         return _load(context, context.path("reader"), ("reader",))["reader"]
     folder = context.path(convert.BERT)
-    artifacts.manifest(folder)
+    artifacts.checked(folder)
     return {hugging_face.todays(name): tensor.read() for name, tensor in tensor_files.open_folder(folder).items()}
 
 
@@ -137,7 +137,7 @@ def _open_qa(context):
 
 def _block_embeddings(context, where):
     index_path = artifacts.manifest(where).get("index", convert.EMBEDDINGS)
-    return index_lib.load_embeddings(context.path(index_path))
+    return index_lib.load_embeddings(checksums.inside(context.workdir, index_path))
 
 
 def _as_before(values, kept, records):

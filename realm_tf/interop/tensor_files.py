@@ -7,6 +7,7 @@ import ml_dtypes  # keras and tensorflow both bring it
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from realm_tf import checksums
 from realm_tf.errors import UserError
 from realm_tf.interop import hugging_face
 
@@ -62,7 +63,7 @@ def open_folder(folder):
     if (folder / SHARDS).is_file():
         try:
             of_tensor = json.loads((folder / SHARDS).read_text(encoding="utf-8"))["weight_map"]
-            paths = [folder / name for name in sorted(set(of_tensor.values()))]
+            paths = [pathlib.Path(checksums.inside(folder, name)) for name in sorted(set(of_tensor.values()))]
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{folder / SHARDS} is broken ({type(error).__name__}): fetch the folder again") from error
     else:

@@ -89,6 +89,7 @@ def load_retriever(path, retriever=None, dtype=None):
 
     Raises: `UserError` as `load_embedder_tokenizer`.
     """
+    artifacts.checked(path)
     tokenizer = load_embedder_tokenizer(path)
     if retriever is None:
         encoder_config = _encoder_config(path)

@@ -143,7 +143,7 @@ def load(path):
 
     A version whose manifest tells no settings was made before searchers had a signature: it is searched exactly.
     """
-    manifest = artifacts.manifest(path)
+    manifest = artifacts.checked(path)
     kind, settings = manifest["kind"], manifest.get("settings", {})
     embeddings_ND = load_embeddings(path)
     if kind == "exact" or not settings:

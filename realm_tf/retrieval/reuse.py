@@ -79,7 +79,7 @@ def taken_over(store, previous, embedder, previous_blocks=None):
 
     See `embed_changed`. Blocks count as changed too where the vocabulary or the length that titles are cut by differs.
     """
-    manifest = artifacts.manifest(previous)
+    manifest = artifacts.checked(previous)
     old = BlockStore(previous_blocks or os.path.join(os.path.dirname(os.path.dirname(str(previous))), "blocks"))
     artifacts.require_same("corpus_fingerprint", **{str(previous): manifest, old.path: old.manifest})
     cut_alike = all(old.manifest.get(key) == store.manifest.get(key) for key in ("vocabulary", "max_block_length"))

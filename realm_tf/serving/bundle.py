@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.errors import UserError
+from realm_tf.progress import say
 from realm_tf.text import tokenizer  # noqa: F401 (TensorFlow Text's operations, which every export holds)
 
 NUM_ANSWERS = 5
@@ -50,7 +51,7 @@ def export(context, system="realm", output=None, searcher="exact", num_answers=N
         context.config,
         num_answers,
     )
-    parent = output or context.path("export")
+    parent, blocks_path = output or context.path("export"), context.blocks.path
     newest = artifacts.newest(parent)
     path = os.path.join(parent, str(newest[0] + 1 if newest else 1))
     titles = [context.blocks.title(n * len(context.blocks) // SAMPLES) for n in range(SAMPLES)]
@@ -65,6 +66,7 @@ def export(context, system="realm", output=None, searcher="exact", num_answers=N
         corpus_fingerprint=context.blocks.manifest["corpus_fingerprint"],
         index_step=manifest["index_step"],
         index={name: index_manifest[name] for name in ("step", "created", "blocks")},
+        inputs=context.inputs(*(os.path.relpath(p, context.workdir) for p in (model_path, index_path, blocks_path))),
     ) as (tmp, _):
         graph.save(tmp)
         warmup.write(
@@ -96,13 +98,7 @@ class Bundle:
     """
 
     def __init__(self, export_dir):
-        found = artifacts.newest(export_dir)
-        if not found:
-            raise UserError(
-                f"{export_dir} holds no exported version: run python -m realm_tf.export --workdir=... first"
-            )
-        self.path = found[1]
-        manifest = artifacts.manifest(self.path)
+        self.path, manifest = _newest_whole(export_dir)
         if not tf.saved_model.contains_saved_model(self.path):
             raise UserError(f"{self.path} is an export of an older version of this code: export the run again")
         if manifest["searcher"] == "scann":
@@ -140,6 +136,21 @@ class Bundle:
             ],
             "index": self._index,
         }
+
+
+def _newest_whole(export_dir):
+    """(path, manifest) of the newest version that is not damaged; damaged ones are told."""
+    found, problem = artifacts.versions(export_dir), None
+    if not found:
+        raise UserError(f"{export_dir} holds no exported version: run python -m realm_tf.export --workdir=... first")
+    for _, path in reversed(found):
+        if problem:
+            say(f"warning: {problem}. The version before it answers")
+        try:
+            return path, artifacts.checked(path)
+        except UserError as error:
+            problem = error
+    raise problem
 
 
 def _plain(tensor):

@@ -59,8 +59,16 @@ class Tokenizer:
         self.cls_id, self.sep_id, self.mask_id = self.id_of[CLS], self.id_of[SEP], self.id_of[MASK]
         # Identity of the vocabulary: written to manifests, so that artifacts of two vocabularies never meet.
         self.fingerprint = hashlib.sha256("\n".join(self.pieces).encode()).hexdigest()[:16]
-        self._fast = tf_text.FastBertTokenizer(
-            vocab=self.pieces, token_out_type=tf.int32, lower_case_nfd_strip_accents=True
+        try:
+            self._fast = tf_text.FastBertTokenizer(
+                vocab=self.pieces, token_out_type=tf.int32, lower_case_nfd_strip_accents=True
+            )
+        except RuntimeError as error:  # of native code: pieces that no text has, such as one with a zero byte
+            raise UserError(f"{self.path} is no BERT vocab.txt: {str(error).splitlines()[0]}") from error
+
+        # Compiled: called eagerly, what RaggedTensors do in Python costs twenty times what the pieces cost.
+        self._with_offsets = tf.function(
+            self._fast.tokenize_with_offsets, input_signature=[tf.TensorSpec([None], tf.string)]
         )
 
     @functools.cached_property
@@ -74,7 +82,7 @@ class Tokenizer:
         if not encoded:
             empty = np.zeros(0, np.int32)
             return TokenizedTexts(empty, empty, empty, np.zeros(1, np.int64))
-        ids, starts, ends = self._fast.tokenize_with_offsets(tf.constant(encoded))
+        ids, starts, ends = self._with_offsets(tf.constant(encoded))
         row_splits = ids.row_splits.numpy()
         starts, ends = starts.flat_values.numpy().astype(np.int64), ends.flat_values.numpy().astype(np.int64)
         for t, (text, raw) in enumerate(zip(texts, encoded, strict=True)):
@@ -103,6 +111,8 @@ def _read_vocabulary(path):
         pieces = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"cannot read the vocabulary {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the vocabulary {path} is not UTF-8 text: give a BERT vocab.txt") from error
     if not pieces:
         raise UserError(f"the vocabulary {path} is empty")
     if len(set(pieces)) != len(pieces):

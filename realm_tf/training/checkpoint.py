@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 from realm_tf import artifacts
 from realm_tf.errors import UserError
 from realm_tf.models import weights
+from realm_tf.progress import say
 
 LOWER_RATE = (
     "Redo the stage with a lower learning rate: --set=SECTION.optimizer.learning_rate=..., SECTION being warm_start, "
@@ -40,9 +41,37 @@ def good_state(parent):
     return f"the last good state is kept in {found[1]}" if found else "no state was kept yet"
 
 
+def newest_good(parent):
+    """(step, path) of the newest checkpoint under `parent` that is as it was written; None if there is none.
+
+    A damaged one that is newer is told, and kept aside under another name. Raises `UserError` if all are damaged.
+    """
+    found = artifacts.versions(parent)
+    problems = []
+    while found:
+        step, path = found.pop()
+        # Every byte, however large: a wrong state that is resumed from spoils all that comes after it.
+        wrong = artifacts.verify(path)
+        if not wrong:
+            break
+        problems.append((path, wrong[0]))
+    else:
+        if problems:
+            raise UserError(
+                f"{problems[0][1]}, and there is no earlier checkpoint that is whole: put back a copy, or delete "
+                f"{parent} to begin the stage anew"
+            )
+        return None
+    for damaged, problem in problems:
+        aside = os.path.join(parent, f"damaged-{os.path.basename(damaged)}")
+        artifacts.set_aside(damaged, aside)
+        say(f"warning: {problem}. Going on from {path}; the damaged checkpoint is kept as {aside}")
+    return step, path
+
+
 def restore(parent, parts, optimizer):
-    """Restores the newest checkpoint under `parent`; returns its manifest, or None if there is none."""
-    found = artifacts.newest(parent)
+    """Restores the newest whole checkpoint under `parent`; returns its manifest, or None if there is none."""
+    found = newest_good(parent)
     if not found:
         return None
     path = os.path.join(found[1], "state.safetensors")

@@ -5,7 +5,7 @@
 
 import os
 
-from realm_tf import artifacts
+from realm_tf import artifacts, checksums
 from realm_tf.errors import UserError
 from realm_tf.retrieval import reuse
 
@@ -33,7 +33,8 @@ def indexes(workdir):
     for system in SYSTEMS:
         model = os.path.join(workdir, "finetune", system, "model")
         if artifacts.is_complete(model):
-            names.add(artifacts.manifest(model)["index"])
+            name = artifacts.manifest(model)["index"]
+            names.add(os.path.relpath(checksums.inside(workdir, name), workdir))
     return sorted(names)
 
 

@@ -113,7 +113,7 @@ def _initial(context, system):
     retriever = build.load_retriever(os.path.join(index_path, "embedder"))
     if system == "realm" and reset != "encoder" and artifacts.is_complete(context.path("reader")):
         parts = {"reader": reader.backbone}
-        if artifacts.manifest(context.path("reader")).get("span_head"):
+        if artifacts.checked(context.path("reader")).get("span_head"):
             parts["span_reader"] = reader
         weights.load(context.path("reader", build.WEIGHTS), parts)
     return index_path, retriever, reader

@@ -33,9 +33,15 @@ def publish(context, system, start):
         system=system,
         vocabulary=context.tokenizer.fingerprint,
         corpus_fingerprint=context.blocks.manifest["corpus_fingerprint"],
+        inputs=context.inputs("blocks", "questions", *_starts(system), *filter(None, [start.facts.get("index")])),
         **start.facts,
     ) as (tmp, _):
         weights.save(os.path.join(tmp, build.WEIGHTS), start.parts)
+
+
+def _starts(system):
+    """Those of the comparators that ORQA is like begin without REALM pre-training."""
+    return () if system in ("orqa", "bm25") else ("reader",)
 
 
 def open_manifest(context, system):
@@ -50,7 +56,7 @@ def open_manifest(context, system):
             f"{path} is not a finished artifact: run python -m realm_tf.finetune --workdir={context.workdir} "
             f"--system={system} first"
         )
-    manifest = artifacts.manifest(path)
+    manifest = artifacts.checked(path)
     blocks = context.path("blocks")
     artifacts.require_same("corpus_fingerprint", **{path: manifest, blocks: artifacts.manifest(blocks)})
     return manifest

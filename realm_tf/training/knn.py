@@ -29,7 +29,7 @@ def open_memory(context, reader):
     path, made_by = context.path("knn"), _made_by(context)
     if not artifacts.is_complete(path) or not made_by.items() <= artifacts.manifest(path).items():
         _build(context, reader, path, made_by)
-    manifest = artifacts.manifest(path)
+    manifest = artifacts.checked(path)
     return KnnMemory(path, manifest["dim"], manifest["temperature"])
 
 

@@ -1,15 +1,19 @@
 """The one training loop: batches in, steps, figures, checkpoints, a resume that continues where a kill left off."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from realm_tf.errors import UserError
-from realm_tf.progress import Progress
+from realm_tf.progress import Progress, say
 from realm_tf.training import checkpoint
 from realm_tf.training.accumulation import Accumulation
 from realm_tf.training.metric_log import MetricLog
@@ -24,6 +28,7 @@ SHOWN = (  # figures beside the progress bar
     "dev_exact_match",
     "lag_steps",
 )
+EXPLODED = 1e4  # losses here are cross-entropies, which begin near ln V, about 10
 LOG_EVERY = 10  # steps whose mean makes one line of figures
 
 
@@ -58,7 +63,8 @@ def train(task):
     """Runs `task` from its newest checkpoint to its last step.
 
     Returns: the lines of figures that this process logged; `read_metrics` has those of the runs that it resumes too.
-    Raises: `UserError` if the loss or a weight stops being finite; the last good checkpoint stays.
+    Raises: `UserError` if the loss explodes, or it or a weight is not finite; the last good checkpoint stays.
+      `SystemExit` (143) after SIGTERM, once the step under way is done and kept.
     """
     parent = os.path.join(task.directory, "checkpoints")
     restored = checkpoint.restore(parent, task.parts, task.optimizer)
@@ -69,7 +75,7 @@ def train(task):
     log.resume_at(start)
     step_fn = make_step(task)
     lines, seen = [], collections.defaultdict(list)
-    with Progress(task.name, task.steps, unit="step", start=start) as bar:
+    with _sigterm() as terminated, Progress(task.name, task.steps, unit="step", start=start) as bar:
         ended = task.should_end()
         for step in range(start + 1, task.steps + 1):
             if ended:
@@ -92,11 +98,33 @@ def train(task):
                 seen.clear()
             bar.update(1, **_shown(lines[-1] if lines else measures))
             ended = task.should_end()
-            if step % task.checkpoint_steps == 0 or step == task.steps or ended:
+            if step % task.checkpoint_steps == 0 or step == task.steps or ended or terminated:
                 checkpoint.save(parent, step, task.parts, task.optimizer, **task.facts)
+            if terminated and step < task.steps and not ended:
+                profile.stop()
+                log.close()
+                say(f"stopped by SIGTERM: step {step} is kept in {parent}; run the same command again to go on")
+                sys.exit(128 + signal.SIGTERM)
     profile.stop()
     log.close()
     return lines
+
+
+@contextlib.contextmanager
+def _sigterm():
+    """A list that is empty until SIGTERM comes, the notice of a pre-emption: the step under way is then the last.
+
+    Signals reach the main thread alone; in others the list stays empty.
+    """
+    received = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(signal.SIGTERM))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _batch(task, step, parent):
@@ -126,6 +154,11 @@ def _check_finite(task, step, measures, parent):
                 f"{task.name}: the {name.replace('_', ' ')} became {measures[name]} at step {step}; "
                 f"{checkpoint.good_state(parent)}. {checkpoint.LOWER_RATE}"
             )
+    if abs(measures["loss"]) > EXPLODED:
+        raise UserError(
+            f"{task.name}: the loss exploded to {measures['loss']:.3g} at step {step}; "
+            f"{checkpoint.good_state(parent)}. {checkpoint.LOWER_RATE}"
+        )
 
 
 def make_step(task):

@@ -17,7 +17,8 @@ from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
 from realm_tf.retrieval import candidates, near_duplicates
-from realm_tf.training import loop, zero_shot
+from realm_tf.training import checkpoint, loop, zero_shot
+from realm_tf.training.index_versions import IndexVersions
 from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.reading_lessons import train_reader
@@ -45,6 +46,7 @@ class Pretraining:
         self._swaps_path = context.path("pretrain", SWAPS)
         os.makedirs(context.path("pretrain"), exist_ok=True)
         self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
+        self._versions = IndexVersions(self.index_dir)
         retriever = build.load_retriever(os.path.join(self.embedder_dir, "step_0"))
         reader = build.build_masked_lm(self.config.encoder, tokenizer.vocabulary_size)
         span_reader = None
@@ -63,7 +65,13 @@ class Pretraining:
             self.refresher.refresh_in_place(0, os.path.join(self.embedder_dir, "step_0"))
         restored = artifacts.newest(context.path("pretrain", "checkpoints"))
         self._refresh_if_too_old(restored[0] if restored else 0)
-        self.index = SearchableIndex(artifacts.newest(self.index_dir)[1], context.blocks.manifest["corpus_fingerprint"])
+        if refresh == "inline":
+            # The newest is gone where a damaged checkpoint makes training go back further than to the last one.
+            self._versions.restore(*artifacts.newest(self.embedder_dir), self.refresher)
+        found = self._versions.newest()
+        if not found:
+            raise UserError(f"{self.index_dir} holds no whole index: delete it and run the same command again")
+        self.index = SearchableIndex(found[1], context.blocks.manifest["corpus_fingerprint"])
         self._process, self._warned, self._warned_of_lag, self._lag = None, False, False, 0
         self._times = StepTimes()
         # A run that resumes is measured against the best of the whole run.
@@ -76,7 +84,7 @@ class Pretraining:
     def _drop_newer_than_checkpoint(self):
         """A run that resumes makes the steps after its checkpoint anew: what they published does not count."""
         checkpoints, best = self.context.path("pretrain", "checkpoints"), self.context.path("pretrain", BEST)
-        restored = artifacts.newest(checkpoints)
+        restored = checkpoint.newest_good(checkpoints)
         step = restored[0] if restored else 0
         # What it was writing when it was killed goes too; index/ is seen to by whoever holds its lease.
         for parent in (self.embedder_dir, checkpoints, best):
@@ -173,10 +181,9 @@ class Pretraining:
         """
         self._warn_if_refresher_died()
         # One of a step that is still to come is of a training that was killed, and whose refresher was not yet told.
-        found = [version for version in artifacts.versions(self.index_dir) if self.index.step < version[0] <= step]
+        found = self._versions.newest(self.index.step, step)
         if not found:
             return {}
-        found = found[-1]
         line = {"step": step, "index_step": found[0], "lag_before": step - self.index.step}
         before_BK = self._choose(queries)[0]
         self.index.swap(found[1])
@@ -224,7 +231,8 @@ class Pretraining:
 
     def _publish_embedder(self, step, **facts):
         path = os.path.join(self.embedder_dir, f"step_{step}")
-        build.publish_retriever(path, self.model.retriever, self.config, self.context.tokenizer, step=step, **facts)
+        facts |= {"step": step, "inputs": self.context.inputs("blocks", "pretrain_blocks", "queries")}
+        build.publish_retriever(path, self.model.retriever, self.config, self.context.tokenizer, **facts)
         artifacts.prune(self.embedder_dir, KEEP_EMBEDDERS, keep_first=True)
         return path
 
@@ -379,7 +387,7 @@ def pretrain(context, refresh=None, profile_steps=""):
     path = os.path.join(run.embedder_dir, f"step_{final}")
     if not is_index_of(os.path.join(run.index_dir, f"step_{final}"), path):
         run.refresher.refresh_in_place(final, path)
-    _publish_reader(context, run.reader_parts())
+    _publish_reader(context, run.reader_parts(), final)
     swaps = read_swaps(context)
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
     last_lag = final - 1 - run.index.step
@@ -398,10 +406,12 @@ def read_swaps(context):
     if not os.path.exists(path):
         return []
     with open(path) as file:
-        return [json.loads(line) for line in file]
+        # A line that a kill or a full disk has cut is the last one.
+        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
-def _publish_reader(context, parts):
+def _publish_reader(context, parts, step):
     facts = {"kind": "reader", "vocabulary": context.tokenizer.fingerprint, "span_head": "span_reader" in parts}
+    facts |= {"step": step, "inputs": context.inputs("blocks", "pretrain_blocks", "queries", f"embedder/step_{step}")}
     with artifacts.publish(context.path("reader"), **facts) as (tmp, _):
         weights.save(os.path.join(tmp, build.WEIGHTS), parts)

@@ -12,7 +12,7 @@ def reader_manifest(context):
     path = context.path("reader")
     if not artifacts.is_complete(path):
         raise UserError(f"{path} holds no pre-trained reader: run python -m realm_tf.pretrain first")
-    manifest = artifacts.manifest(path)
+    manifest = artifacts.checked(path)
     artifacts.require_same(
         "vocabulary", **{path: manifest, "the encoder": {"vocabulary": context.tokenizer.fingerprint}}
     )

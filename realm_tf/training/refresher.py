@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from realm_tf import artifacts
+from realm_tf.checksums import SEAL
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.inverse_cloze import sampled_sentences
+from realm_tf.errors import UserError
 from realm_tf.lease import Lease
 from realm_tf.models import build
 from realm_tf.retrieval import embedding, index
@@ -138,7 +140,9 @@ def _own_copy(embedder):
         try:
             manifest = artifacts.manifest(embedder)
             artifacts.copy_files(embedder, folder)
-        except tf.errors.NotFoundError:
+        except (tf.errors.NotFoundError, UserError):
+            if artifacts.is_complete(embedder):
+                raise
             raise OvertakenError from None
         if artifacts.manifest(folder) != manifest:
             raise OvertakenError
@@ -174,6 +178,7 @@ def publish_index(
         vocabulary=manifest["vocabulary"],
         embedder_created=manifest["created"],
         began=round(started, 3),
+        inputs={"blocks": blocks.manifest.get(SEAL, ""), f"embedder/step_{step}": manifest.get(SEAL, "")},
     ) as (tmp, facts):
 
         def make_queries():

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 
-from realm_tf import artifacts
+from realm_tf import artifacts, checksums, provenance
 from realm_tf import config as config_lib
 from realm_tf.data.answers import make_matchers
 from realm_tf.data.blocks import BlockStore
@@ -45,6 +45,7 @@ class RunContext:
         self.config = config
         self._matchers = {}
         build.seed_everything(config.seed)
+        provenance.works_for(config_lib.to_dict(config))
 
     def store_config(self):
         """Writes the configuration into the run, for the stages that come later."""
@@ -53,6 +54,13 @@ class RunContext:
     def path(self, *names):
         """A path below the working directory."""
         return os.path.join(self.workdir, *names)
+
+    def inputs(self, *names):
+        """What a manifest tells of the artifacts that another is made from: {name: `artifacts.input_of` it}.
+
+        names: paths below the working directory; those that are not there are left out.
+        """
+        return {name: artifacts.input_of(self.path(name)) for name in names if artifacts.is_complete(self.path(name))}
 
     def updated(self):
         """The context for what answers and measures: with blocks and indexes of the newest corpus version, if any.
@@ -71,7 +79,7 @@ class RunContext:
 
         Raises `UserError` if it is missing or of other blocks.
         """
-        path = os.path.join(self.corpus_dir, name)
+        path = checksums.inside(self.corpus_dir, name)
         artifacts.require_same(
             "corpus_fingerprint", **{self.blocks.path: self.blocks.manifest, path: artifacts.manifest(path)}
         )
@@ -131,6 +139,8 @@ class RunContext:
         Without a dev file, a tenth of the training questions, chosen by hash, is the dev set (as ORQA's re-split does).
         """
         path = self.path("questions", f"{split}.jsonl")
+        if os.path.exists(self.path("questions")):
+            artifacts.checked(self.path("questions"))
         if os.path.exists(path):
             questions = read_questions(path)
             return questions if split != "train" or self._has_dev() else [q for q in questions if not _in_dev(q)]

@@ -1,7 +1,5 @@
 """The inverse cloze task: a retriever that can be trained further (REALM section 3.4, ORQA section 4)."""
 
-import os
-
 import tensorflow as tf
 
 from realm_tf import artifacts
@@ -22,13 +20,13 @@ def warm_start(context, profile_steps=""):
     retriever = build.build_retriever(config.encoder, context.tokenizer.vocabulary_size)
     if config.warm_start.projection == "principal":
         principal.project(context, retriever)
-    start = context.path("warm_start", "start")
+    start, inputs = context.path("warm_start", "start"), context.inputs("blocks")
     if not artifacts.is_complete(start):
-        build.publish_retriever(start, retriever, config, context.tokenizer, step=0)
+        build.publish_retriever(start, retriever, config, context.tokenizer, step=0, inputs=inputs)
     profile = StepProfile(profile_steps, context.path("warm_start"))
     lines = _train(context, retriever, profile) if config.warm_start.steps else []
     build.publish_retriever(
-        os.path.join(context.path("embedder"), "step_0"), retriever, config, context.tokenizer, step=0
+        context.path("embedder", "step_0"), retriever, config, context.tokenizer, step=0, inputs=inputs
     )
     return lines
 

@@ -15,6 +15,7 @@ from realm_tf.models import build
 from realm_tf.retrieval import index
 from realm_tf.training.run_context import RunContext
 from tests.peers import tiny_folders
+from tests.tampering import reseal
 
 MLM = "an MLM head that this model does not use"
 
@@ -150,6 +151,7 @@ def test_weights_that_changed_since_go_out(tmp_path):
     arrays = load_file(path)
     arrays["block_embedder/projection/bias"] += 1
     save_file(arrays, path)
+    reseal(path.parent)
     export_hf(tmp_path / "run", str(tmp_path / "back"))
     before, after = (load_file(f / "model.safetensors") for f in (folder, tmp_path / "back"))
     np.testing.assert_array_equal(after["cls.dense.bias"], before["cls.dense.bias"] + 1)

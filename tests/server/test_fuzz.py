@@ -31,6 +31,7 @@ BODIES = st.one_of(
     ),
     st.binary(max_size=64),
 )
+METHODS = st.sampled_from(["POST", "POST", "POST", "GET", "PUT", "HEAD"])
 WORDS = ["v1", "models", "realm", "versions", "labels", "metadata", "1", "9" * 30, ":predict", "realm:predict", "%ff"]
 PARTS = st.sampled_from([*WORDS, "..", ""])
 PATHS = st.one_of(
@@ -81,9 +82,16 @@ def check(server, method, path, body):
         assert list(json.loads(answer)) == ["error"]
 
 
+def check_grpc(server, request):
+    try:
+        server.prediction.Predict(request, 60)
+    except grpc.RpcError as error:
+        assert error.code().name in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND"), error.details()
+
+
 def fuzz(examples):
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(method=st.sampled_from(["POST", "POST", "POST", "GET", "PUT", "HEAD"]), path=PATHS, body=BODIES)
+    @given(method=METHODS, path=PATHS, body=BODIES)
     def run(server, method, path, body):
         check(server, method, path, body)
 
@@ -98,10 +106,7 @@ def test_fuzz(server):
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(request=predict_requests())
 def test_grpc_fuzz(server, request):
-    try:
-        server.prediction.Predict(request, 60)
-    except grpc.RpcError as error:
-        assert error.code().name in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND"), error.details()
+    check_grpc(server, request)
 
 
 @pytest.mark.slow

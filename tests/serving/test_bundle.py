@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from realm_tf.errors import UserError
 from realm_tf.serving.bundle import Bundle, export
 from realm_tf.training.run_context import RunContext
+from tests.tampering import flip, reseal
 
 QUESTION = "Who discovered radium?"
 
@@ -44,6 +45,7 @@ def test_more_answers_than_it_gives(exports):
 
 def test_a_version_without_a_graph(exports):
     os.remove(exports / "1" / "saved_model.pb")
+    reseal(exports / "1")
     with pytest.raises(UserError, match=f"{exports}/1 .*export the run again"):
         Bundle(exports)
 
@@ -55,9 +57,20 @@ def test_what_answers_nothing_is_not_published(tiny_run, tmp_path, broken):
     arrays = load_file(path)
     name = next(name for name in arrays if broken in name)
     save_file(arrays | {name: np.full_like(arrays[name], np.nan)}, path)
+    reseal(path.parent)
     with pytest.raises(UserError, match="answers nothing: its weights are not finite"):
         export(RunContext(workdir))
     assert os.listdir(workdir / "export") == ["1"]
+
+
+def test_a_damaged_version_leaves_the_one_before_in_place(exports, capsys):
+    shutil.copytree(exports / "1", exports / "2")
+    flip(exports / "2" / "variables" / "variables.data-00000-of-00001", 1000)
+    assert Bundle(exports).path == str(exports / "1")
+    assert "The version before it answers" in " ".join(capsys.readouterr().err.split())
+    flip(exports / "1" / "saved_model.pb", 1000)
+    with pytest.raises(UserError, match="saved_model.pb is damaged"):
+        Bundle(exports)
 
 
 def test_the_newest_numeric_version_is_used(exports):

@@ -16,6 +16,7 @@ from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.serving.inspector import Inspector
 from realm_tf.training.run_context import RunContext
+from tests.tampering import reseal
 
 TEXT = "Radium was discovered by ___ in Paris, after years of work in a cold shed."
 ANSWER = "Marie Curie"
@@ -86,6 +87,8 @@ def sharp_run(tiny_run, tmp_path_factory):
     for path in (run / "reader" / build.WEIGHTS, run / "index" / "step_6" / "embedder" / build.WEIGHTS):
         arrays = load_file(path)
         save_file({name: 15 * array if array.ndim > 1 else array for name, array in arrays.items()}, path)
+        reseal(path.parent)
+    reseal(run / "index" / "step_6")
     return run
 
 

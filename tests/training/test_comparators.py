@@ -34,6 +34,7 @@ def context(corpus, vocabulary_path, tmp_path_factory):
     lines = [json.dumps({"question": q, "answer": [a], "set": "made up"}) + "\n" for q, a in QUESTIONS]
     for split in ("train", "dev"):
         (folder / "questions" / f"{split}.jsonl").write_text("".join(lines))
+    artifacts.write_manifest(folder / "questions", {"kind": "questions"})
     config = Config(
         encoder=EncoderConfig(init="random", vocabulary=vocabulary_path, num_layers=1, hidden_dim=16, num_heads=2,
                               intermediate_dim=32, max_sequence_length=96, dropout=0.0, projection_dim=8,
@@ -195,7 +196,7 @@ def test_a_memory_is_kept_for_its_reader_and_made_anew_for_another(context):
             file.write(bytes(len(first)))
     assert not knn.open_memory(context, model).keys_EG.any()  # taken as it is
     manifest = artifacts.manifest(context.path("reader"))
-    artifacts.write_json(context.path("reader", artifacts.MANIFEST), manifest | {"created": "later"})
+    artifacts.write_manifest(context.path("reader"), manifest | {"created": "later"})
     knn.open_memory(context, model)
     with open(path, "rb") as file:
         assert file.read() == first

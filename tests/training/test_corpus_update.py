@@ -22,6 +22,7 @@ from realm_tf.training import corpus_versions
 from realm_tf.training.corpus_update import update
 from realm_tf.training.refresher import Refresher, make_embed_fn
 from realm_tf.training.run_context import RunContext
+from tests.tampering import reseal
 
 STEP = 7
 INDEX = f"index/step_{STEP}"
@@ -162,6 +163,7 @@ def test_unchanged_vectors_are_copied_not_made_again(run, documents, tmp_path):
     marked = np.load(path)
     marked[3] += 100.0  # no embedder makes this
     np.save(path, marked)
+    reseal(run / INDEX)
     update(RunContext(run), remove=[documents[-1]["id"]])
     updated = index_lib.load_embeddings(str(run / "corpus" / "1" / INDEX))
     np.testing.assert_array_equal(updated, marked[: len(updated)])

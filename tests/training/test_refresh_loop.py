@@ -1,6 +1,5 @@
 """The refresher as a loop: which embedder it takes, when it ends, and who else may write."""
 
-import json
 import os
 import shutil
 
@@ -30,8 +29,7 @@ def embedder(run):
 
 
 def change_manifest(path, **facts):
-    file = path / artifacts.MANIFEST
-    file.write_text(json.dumps(json.loads(file.read_text()) | facts))
+    artifacts.write_manifest(path, artifacts.manifest(path) | facts)
 
 
 def follow(run, **options):

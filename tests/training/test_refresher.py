@@ -1,6 +1,5 @@
 """From an embedder to an index: called in place, as a process, and what a search sees of it."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -93,8 +92,8 @@ def test_an_index_of_another_corpus_is_refused(run):
 
 
 def test_an_embedder_of_another_vocabulary_is_refused(run):
-    manifest = run / "embedder" / "step_0" / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"vocabulary": "another"}))
+    embedder = run / "embedder" / "step_0"
+    artifacts.write_manifest(embedder, artifacts.manifest(embedder) | {"vocabulary": "another"})
     with pytest.raises(UserError, match="vocabulary"):
         Refresher(str(run), EXACT).refresh_once(0, str(run / "embedder" / "step_0"))
     assert not (run / "index").exists()

@@ -1,0 +1,78 @@
+"""Injects faults for real into small runs and tells what became of each, in chaos.json.
+
+  python -m realm_tf.chaos --faults=300 --seed=0 --output=chaos.json
+
+Kills, disks that are full or read-only, damaged files of every kind, a refresher that hangs, two at once, one that gets
+NaN, losses that run away, clocks that jump. After each fault the same command is run again and must end as if nothing
+had happened, or refuse in one line. Exit code 1 if a fault was not survived. docs/what_survives_what.md has the table.
+"""
+
+import os
+import random
+import sys
+import tempfile
+
+from absl import flags as absl_flags
+
+from realm_tf import flags
+from realm_tf.errors import UserError
+
+CONFIG = absl_flags.DEFINE_string("config", "configs/tiny.py", "Configuration of the small run; inline refresh.")
+FAULTS = absl_flags.DEFINE_integer("faults", 300, "How many faults.")
+SEED = absl_flags.DEFINE_integer("seed", 0, "Of everything that is drawn.")
+OUTPUT = absl_flags.DEFINE_string("output", "chaos.json", "The report.")
+RUN = absl_flags.DEFINE_string("run", None, "A finished run to damage copies of, instead of making one.")
+KILLS = absl_flags.DEFINE_integer("kills", 10, "How many of the faults kill a whole run; 0 saves minutes.")
+
+
+def main(_):
+    if FAULTS.value < 1:
+        raise UserError(f"--faults={FAULTS.value}: give 1 or more")
+    from realm_tf.chaos import run_faults
+    from realm_tf.chaos.report import Report
+
+    report, rng = Report(FAULTS.value, SEED.value), random.Random(SEED.value)
+    with tempfile.TemporaryDirectory(prefix="realm_tf-chaos-") as scratch:
+        finished, kills = RUN.value, min(KILLS.value, FAULTS.value)
+        if kills or not finished:
+            runs = run_faults.KilledRun([f"--config={CONFIG.value}", "--set=pretrain.refresh=inline"], scratch)
+            finished = finished or runs.undisturbed
+        if kills:
+            runs.kills(kills, rng, report.add)
+        inject(finished, scratch, FAULTS.value - kills, rng, report)
+    report.write(OUTPUT.value)
+    value = report.value()
+    print({name: value[name] for name in ("injected", "survived", "lost", "corrupt_accepted", "unexplained")})
+    if value["survived"] < value["injected"]:
+        sys.exit(1)
+
+
+def inject(finished, scratch, count, rng, report):
+    """Injects `count` faults of the kinds that need no process of their own; those of writers first: they fork."""
+    from realm_tf.chaos import writer_faults
+
+    kinds = [writer_faults.killed_writer, writer_faults.stopped_refresher, writer_faults.two_refreshers]
+    kinds.append(writer_faults.clock_jump)
+    for n in range(count // 4):
+        report.add(kinds[n % len(kinds)](scratch, rng))
+    rest = count - count // 4
+    from realm_tf.chaos import artifact_faults, training_faults
+
+    run, training = artifact_faults.FinishedRun(finished, scratch), training_faults.Training(scratch)
+    of_run = [artifact_faults.damaged_artifact] * 3 + [artifact_faults.damaged_index, artifact_faults.damaged_export]
+    of_training = [training_faults.damaged_checkpoint, training_faults.killed, training_faults.runaway_loss]
+    of_training.append(training_faults.damaged_checkpoints)
+    if training_faults.can_mount(scratch):
+        of_training += [training_faults.full_disk, training_faults.full_disk, training_faults.read_only_disk]
+    else:
+        print("full and read-only disks are left out: this process may not mount one", file=sys.stderr)
+    faults = [(fault, run) for fault in (*of_run, artifact_faults.not_finite_embedder)]
+    faults += [(fault, training) for fault in of_training]
+    for n in range(rest):
+        fault, what = faults[n % len(faults)]
+        report.add(fault(what, rng))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    flags.run(main)

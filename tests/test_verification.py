@@ -1,0 +1,97 @@
+"""`realm_tf.pipeline --verify`: the chain of a run, of real artifacts that are then damaged or exchanged."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from realm_tf import artifacts, verification
+from realm_tf.config import IndexConfig
+from realm_tf.data.blocks import BlockStore
+from realm_tf.errors import UserError
+from realm_tf.training.refresher import publish_index
+
+
+@pytest.fixture
+def run(small_run, tmp_path):
+    """blocks -> embedder/step_7 -> index/step_7."""
+    run = shutil.copytree(small_run, tmp_path / "run")
+    blocks = BlockStore(run / "blocks")
+    embeddings = np.random.default_rng(0).normal(size=(len(blocks), 8)).astype(np.float32)
+    exact, embedder = IndexConfig(kind="exact"), str(run / "embedder" / "step_7")
+    publish_index(str(run / "index" / "step_7"), embeddings, exact, 7, blocks, embedder, 0.0)
+    return run
+
+
+def problems(run):
+    return [problem for row in verification.verify_run(run) for problem in row.problems]
+
+
+def test_a_whole_run(run):
+    rows = verification.verify_run(run)
+    assert [row.path for row in rows] == ["blocks", "embedder/step_7", "index/step_7"]
+    assert not problems(run)
+    sizes = [os.path.getsize(file) for file in (run / "blocks").iterdir() if file.name != "manifest.json"]
+    assert (rows[0].files, rows[0].bytes) == (len(sizes), sum(sizes))
+    assert verification.table(rows).count("good") == 3
+
+
+def test_every_file_of_a_run_is_watched(run):
+    """A bit in the middle of any file, whatever its size; each is put back."""
+    for path in sorted(path for path in run.rglob("*") if path.is_file() and path.name != "config.json"):
+        raw = path.read_bytes()
+        if not raw:
+            continue
+        damaged = bytearray(raw)
+        damaged[len(raw) // 2] ^= 1
+        path.write_bytes(damaged)
+        assert problems(run), path
+        path.write_bytes(raw)
+    assert not problems(run)
+
+
+def test_an_input_that_was_exchanged(run):
+    """Good in itself, but another than the index was made from."""
+    embedder = run / "embedder" / "step_7"
+    artifacts.write_manifest(embedder, artifacts.manifest(embedder) | {"created": "2030-01-01T00:00:00+00:00"})
+    assert problems(run) == ["index/step_7 was made from another embedder/step_7 than the one that is there"]
+
+
+def test_an_input_that_is_missing(run):
+    shutil.rmtree(run / "embedder")  # the trainer drops old embedders: this is no fault
+    assert not problems(run)
+    shutil.rmtree(run / "blocks")
+    assert problems(run) == ["index/step_7 was made from blocks, which is missing"]
+
+
+def test_blocks_of_another_corpus(run):
+    index = run / "index" / "step_7"
+    artifacts.write_manifest(index, artifacts.manifest(index) | {"corpus_fingerprint": "another"})
+    assert problems(run) == ["index/step_7 and blocks do not belong together: corpus_fingerprint differs"]
+
+
+def test_an_index_with_another_embedder(run):
+    index = run / "index" / "step_7"
+    artifacts.write_manifest(index, artifacts.manifest(index) | {"embedder_created": "yesterday"})
+    assert problems(run) == ["index/step_7 carries another embedder than the one that made it"]
+
+
+def test_inputs_cannot_name_what_is_outside(run):
+    index = run / "index" / "step_7"
+    artifacts.write_manifest(index, artifacts.manifest(index) | {"inputs": {"../other/blocks": ""}})
+    assert problems(run) == ["index/step_7 was made from '../other/blocks', which is outside of the run"]
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        verification.verify_run(tmp_path)
+
+
+def test_the_command(run, run_verb):
+    code, stdout, stderr = run_verb("realm_tf.pipeline", "--verify", f"--workdir={run}")
+    assert (code, stderr) == (0, "") and "index/step_7" in stdout
+    os.truncate(run / "index" / "step_7" / "embeddings.npy", 200)
+    code, stdout, stderr = run_verb("realm_tf.pipeline", "--verify", f"--workdir={run}")
+    assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
+    assert "embeddings.npy is damaged: it has 200 bytes" in stderr
