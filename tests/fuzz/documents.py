@@ -184,7 +184,7 @@ def _check_pieces(blocks, tokens):
         if piece != tokens.unk_id and tokens.unk_id not in again[i][0]:
             letters = "".join(tokens.pieces[j].removeprefix("##") for j in again[i][0])
             plain = tokens.pieces[piece].removeprefix("##")
-            # A piece may end within what one character folds to, as "rolls", "##s" of "rollß": the last has the character.
+            # A piece may end within what a character folds to, "rolls" and "##s" of "rollß": the last one has it.
             assert plain in letters or plain.startswith(letters)
 
 
