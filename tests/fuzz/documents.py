@@ -183,7 +183,9 @@ def _check_pieces(blocks, tokens):
     for i, piece in enumerate(np.concatenate([block.ids for block in blocks])):
         if piece != tokens.unk_id and tokens.unk_id not in again[i][0]:
             letters = "".join(tokens.pieces[j].removeprefix("##") for j in again[i][0])
-            assert tokens.pieces[piece].removeprefix("##") in letters
+            plain = tokens.pieces[piece].removeprefix("##")
+            # A piece may end within what a character folds to, "rolls" and "##s" of "rollß": the last one has it.
+            assert plain in letters or plain.startswith(letters)
 
 
 def _check_answer(block, tokens, first, width):
