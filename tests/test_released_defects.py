@@ -197,9 +197,15 @@ DEFINED = {"config", "set", "data_dir", "workdir", "help", "helpfull"}
 PAGES = [running.ROOT / "README.md", *sorted((running.ROOT / "docs").glob("*.md"))]
 
 
+def file_of(module):
+    """The file that `python -m` runs."""
+    path = running.ROOT / module.replace(".", "/")
+    return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 def flags_of(module):
     """Names of the flags that a module defines, and those that all share."""
-    tree = ast.parse((running.ROOT / f"{module.replace('.', '/')}.py").read_text())
+    tree = ast.parse(file_of(module).read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     return DEFINED | {
         call.args[0].value for call in calls if call.func.attr.startswith("DEFINE_") and call.args
@@ -218,7 +224,7 @@ def test_commands_of_the_documentation_exist():
     found = list(commands())
     assert len(found) >= 6
     for page, module, flags in found:
-        assert (running.ROOT / f"{module.replace('.', '/')}.py").exists(), f"{page}: {module}"
+        assert file_of(module).exists(), f"{page}: {module}"
         assert set(flags) <= flags_of(module), f"{page}: {module} has no {set(flags) - flags_of(module)}"
 
 

@@ -117,7 +117,8 @@ def test_two_replicas_with_unequal_masks_add_up_to_the_whole_batch():
     losses, parts = zip(*(step(half(batch, b) | {"mask_total": np.float32(3)}) for b in range(2)), strict=True)
     assert sum(losses) == pytest.approx(whole, abs=1e-5)
     for variable, expected, first, second in zip(variables, gradients, *parts, strict=True):
-        np.testing.assert_allclose(first + second, expected, atol=1e-5, err_msg=variable.path)
+        # Sums over other rows, in another order.
+        np.testing.assert_allclose(first + second, expected, rtol=1e-4, atol=2e-5, err_msg=variable.path)
 
 
 def half(batch, b):

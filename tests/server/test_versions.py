@@ -66,7 +66,7 @@ def test_versions_change_under_load_without_a_failed_request(changing, version_1
         changing.wait(lambda server: server.states().get(3) == "END")
         exports.publish(version_1, changing.export_dir, 4)
         changing.wait_serving(4)
-        time.sleep(0.2)
+        time.sleep(1.0)  # for a request of each client to be answered by it
         stop.set()
         load = future.result()
     assert load.failures == [] and load.went_back() == []

@@ -204,7 +204,8 @@ def check_contract(value, num_candidates, num_fillers):
         assert all(filler["text"] and 0 < filler["probability"] < 1 for filler in found)
         assert len({filler["text"] for filler in found}) == num_fillers
     p_z = [block["p_z"] for block in fillers["blocks"]]
-    assert p_z == sorted(p_z, reverse=True) and 0 < sum(p_z) < 1
+    # In the order of the index, whose scores are those of another program: equal ones may differ in the last bits.
+    assert p_z == pytest.approx(sorted(p_z, reverse=True), rel=1e-5) and 0 < sum(p_z) < 1
 
 
 def test_the_verb_prints_the_contract(tiny_run, run_verb):

@@ -17,7 +17,7 @@ from realm_tf.text.tokenizer import Tokenizer
 from realm_tf.training import tagger as training
 from tests.sequences import is_subsequence
 
-NAMES = ["Anna", "Bo Mozart", "Ina", "Mozart", "Anna Bo", "Otto"]
+NAMES = ["Anna", "Bo Mozart", "Ina", "Otto"]  # where one begins is a matter of the word alone
 TEXTS = ["the city of Anna in 1756", "", "was Bo Mozart in the city", "nothing in a river", "was Otto of 5 the king"]
 
 
