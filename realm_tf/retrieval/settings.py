@@ -9,6 +9,8 @@ from realm_tf.errors import UserError
 SMALL = 20_000
 # Bytes of vectors that are kept as they are for re-scoring; of more, half as many are kept.
 PRECISE_BYTES = 1 << 30
+# Of ScaNN's leaves, on average: beyond some half a million blocks the codes of the leaves are what a search reads.
+LARGEST_LEAF = 600
 MOST_RESCORED = 5000  # where settings are strengthened
 SHORTLIST_PER_BLOCK = 2  # candidates re-scored for each block asked for, beside `rescored`
 SEARCHED_PER_BLOCK = 8  # blocks looked at, at least, for each block asked for
@@ -18,14 +20,13 @@ def derived(config, blocks, dim):
     """The same `IndexConfig` with every 0 and "" filled in for an index of `blocks` embeddings of `dim` dimensions.
 
     `leaves` stays 0 where no tree is worth its while: every vector is scored. Leaves are per shard; a little more than
-    sqrt(N) for ScaNN (its docs/algorithms.md starts there), whose codes are cheap, more for "ivf", whose vectors are
-    not. Only ScaNN has shards.
+    sqrt(N) for ScaNN (its docs/algorithms.md starts there) while that is few, more for "ivf", whose vectors cost more
+    than ScaNN's codes. Only ScaNN has shards.
 
     Raises `UserError` for settings that no index of this size can have.
     """
     per_shard = max(last - first for first, last in shards(config, blocks))
-    per_root = 1.25 if config.kind == "scann" else 3
-    leaves = config.leaves or (0 if blocks < SMALL else int(per_root * math.sqrt(per_shard)))
+    leaves = config.leaves or (0 if blocks < SMALL else _leaves(config.kind, per_shard))
     if leaves > per_shard:
         raise UserError(f"index.leaves={leaves} is more than the {per_shard} blocks of a shard: 0 derives it")
     if config.leaves_searched > leaves > 0:
@@ -44,6 +45,12 @@ def derived(config, blocks, dim):
         precision=precision,
         training_sample=min(per_shard, config.training_sample or max(100_000, 60 * leaves)),
     )
+
+
+def _leaves(kind, blocks):
+    if kind != "scann":
+        return int(3 * math.sqrt(blocks))
+    return max(int(1.25 * math.sqrt(blocks)), blocks // LARGEST_LEAF)
 
 
 def shards(config, blocks):

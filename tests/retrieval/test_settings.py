@@ -8,12 +8,12 @@ from realm_tf.retrieval import settings as settings_lib
 
 
 def test_wikipedia():
-    # 13,353,718 blocks: 4 shards of at most 3,338,430; 1.25 * sqrt(3,338,430) = 2283.9;
-    # 0.8 * sqrt(2283) = 38.2; 0.08 * sqrt(13,353,718) = 292.3; 60 * 2283 = 136,980;
+    # 13,353,718 blocks: 4 shards of at most 3,338,430; 1.25 * sqrt(3,338,430) = 2283.9 is fewer than
+    # 3,338,430 / 600 = 5564; 0.8 * sqrt(5564) = 59.7; 0.08 * sqrt(13,353,718) = 292.3; 60 * 5564 = 333,840;
     # 13,353,718 * 128 * 4 bytes = 6.4 GiB.
     settings = settings_lib.derived(IndexConfig(), 13_353_718, 128)
-    assert (settings.leaves, settings.leaves_searched, settings.rescored) == (2283, 38, 292)
-    assert (settings.training_sample, settings.precision) == (136_980, "float16")
+    assert (settings.leaves, settings.leaves_searched, settings.rescored) == (5564, 59, 292)
+    assert (settings.training_sample, settings.precision) == (333_840, "float16")
     assert settings_lib.shards(settings, 13_353_718)[-1] == (10_015_288, 13_353_718)
 
 
