@@ -1,9 +1,8 @@
-"""What the figures were measured on: cores, model, versions, commit."""
+"""What the figures were measured on: cores, model, versions."""
 
 import importlib.metadata
 import os
 import platform
-import subprocess
 
 PACKAGES = ("tensorflow", "keras", "keras-hub", "scann", "numpy")
 
@@ -34,14 +33,3 @@ def _model():
 def versions():
     """{package: version} of ours."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def commit(folder):
-    """The commit checked out in a folder, with "+" where files are changed; "" if it is no clone."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+"], cwd=folder, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return found.stdout.strip()

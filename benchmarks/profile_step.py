@@ -14,13 +14,14 @@ import time
 
 from absl import flags as absl_flags
 
+from benchmarks import rows
+from benchmarks.paths import realm_step
 from realm_tf import flags
 
 DTYPE = absl_flags.DEFINE_enum("dtype", "mixed_bfloat16", ["float32", "mixed_bfloat16"], "Keras dtype policy.")
 DROPOUT = absl_flags.DEFINE_float("dropout", 0.1, "Dropout of the encoder.")
 TOP = absl_flags.DEFINE_integer("top", 25, "Operations that are listed.")
-SIZES = {"num_layers": 2, "hidden_dim": 128, "num_heads": 2, "intermediate_dim": 512}
-VOCABULARY, BATCH, CANDIDATES, QUERY, BLOCK, JOINT, MASKS = 30_522, 4, 8, 64, 288, 352, 10
+VOCABULARY, BATCH, CANDIDATES, QUERY, BLOCK, JOINT, MASKS = rows.BERT_VOCABULARY, 4, 8, 64, 288, 352, 10
 
 
 def drawn_batch(seed=0):
@@ -50,47 +51,6 @@ def drawn_batch(seed=0):
         "null": np.eye(CANDIDATES, dtype=np.float32)[[CANDIDATES - 1] * BATCH],
         "valid": np.ones((BATCH, CANDIDATES), np.float32),
     }
-
-
-def needed_flops():
-    """Floating-point operations of the matrix products, forward and backward (twice the forward)."""
-    width, wide = SIZES["hidden_dim"], SIZES["intermediate_dim"]
-
-    def encode(rows, length):
-        layer = 2 * length * (4 * width * width + 2 * width * wide) + 4 * length * length * width
-        return rows * SIZES["num_layers"] * layer
-
-    encoders = encode(BATCH, QUERY) + encode(BATCH * CANDIDATES, BLOCK)
-    encoders += encode(BATCH * (CANDIDATES - 1), JOINT) + encode(BATCH, QUERY + 1)
-    head = 2 * BATCH * CANDIDATES * MASKS * width * (VOCABULARY + width)
-    return 3 * (encoders + head)
-
-
-def make_step():
-    """Function of a batch of tensors: one step of training with dropout, which returns the loss."""
-    import keras
-    import tensorflow as tf
-
-    from realm_tf.config import EncoderConfig, OptimizerConfig
-    from realm_tf.models import build
-    from realm_tf.models.realm import Realm
-    from realm_tf.training import loop
-    from realm_tf.training.optimizer import BertAdamW
-
-    keras.utils.set_random_seed(1)
-    config = EncoderConfig(init="random", dropout=DROPOUT.value, dtype=DTYPE.value, **SIZES)
-    model = Realm(build.build_retriever(config, VOCABULARY), build.build_masked_lm(config, VOCABULARY))
-    task = loop.Task(
-        name="profile",
-        directory="",
-        parts={**model.retriever.parts(), "reader": model.reader},
-        loss_fn=lambda batch: model(batch, training=True),
-        batch_fn=None,
-        optimizer=BertAdamW(model.trainable_variables, OptimizerConfig(), 1000),
-        steps=1000,
-    )
-    step = loop.make_step(task)
-    return lambda batch: float(step(batch, tf.constant(1e-5), tf.constant(1, tf.int64))["loss"])
 
 
 def seconds_by_operation(directory):
@@ -137,11 +97,13 @@ def main(_):
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    batch, step = {name: tf.constant(array) for name, array in drawn_batch().items()}, make_step()
+    arrays = drawn_batch()
+    batch = {name: tf.constant(array) for name, array in arrays.items()}
+    step = realm_step.make_step(rows.SMALL, VOCABULARY, DROPOUT.value, DTYPE.value)
     for _ in range(2):
         step(batch)
     best = min(_cpu_seconds(lambda: step(batch)) for _ in range(5))
-    rate, limit = needed_flops() / best, ceiling()
+    rate, limit = realm_step.needed(rows.SMALL, VOCABULARY, arrays) / best, ceiling()
     print(f"{best:.3f} CPU seconds a step, {rate / 1e9:.0f} GFLOP/s, {rate / limit:.0%} of {limit / 1e9:.0f}")
     with tempfile.TemporaryDirectory() as directory:
         tf.profiler.experimental.start(directory)

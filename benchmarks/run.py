@@ -31,7 +31,7 @@ from benchmarks.paths import (
     step,
     step_real,
 )
-from realm_tf import flags
+from realm_tf import flags, provenance
 from realm_tf.errors import UserError
 from realm_tf.progress import Progress, say
 
@@ -72,7 +72,7 @@ def main(_):
         "command": f"python -m benchmarks.run --paths={','.join(chosen)} --pairs={PAIRS.value}"
         + (" --quick" if QUICK.value else ""),
         "date": _now(),
-        "commit": machine.commit(ROOT),
+        "commit": provenance.commit(),
         "quick": QUICK.value,
         "machine": {**machine.describe(), "load": os.getloadavg()[0]},
         "versions": machine.versions(),
@@ -109,7 +109,7 @@ def _measure_growth():
     found = {
         "command": f"python -m benchmarks.run --growth --pairs={rounds}",
         "date": _now(),
-        "commit": machine.commit(ROOT),
+        "commit": provenance.commit(),
         "machine": machine.describe(),
         "curves": curves,
     }

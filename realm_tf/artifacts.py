@@ -147,6 +147,15 @@ def _read_manifest(path, hash_up_to):
     return value
 
 
+def damage(path):
+    """What `checked` says against an artifact, in a line; "" if nothing."""
+    try:
+        checked(path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def write_manifest(path, manifest):
     """Writes a manifest with its checksum. `publish` does it; later changes are for tests and repairs."""
     write_json(os.path.join(str(path), MANIFEST), checksums.sealed(manifest))
@@ -188,6 +197,24 @@ def newest(parent):
     """(step, path) of the newest complete version under `parent`; None if there is none."""
     # From the newest on: on remote paths each look at a manifest is a request.
     return next(((step, path) for step, path in reversed(_directories(parent)) if is_complete(path)), None)
+
+
+def newest_whole(versions, problem_of):
+    """The newest version that is not damaged, and the newer ones, which are.
+
+    Args:
+      versions: [(step, path)], sorted, as the function of that name gives them.
+      problem_of: path -> what is wrong with it, in a line; "" if nothing is.
+
+    Returns: ((step, path) or None, [(path, problem)], the newest first).
+    """
+    damaged = []
+    for version in reversed(versions):
+        problem = problem_of(version[1])
+        if not problem:
+            return version, damaged
+        damaged.append((version[1], problem))
+    return None, damaged
 
 
 def _directories(parent):

@@ -29,9 +29,9 @@ def fingerprint(value):
 def made_by():
     """{"realm_tf", "commit", "packages", "seed", "config", "config_sha256"}; the last three only where a run is known.
 
-    commit: as git describes it, "" where this is no checkout or there is no git.
+    commit: see `commit`.
     """
-    return {"realm_tf": __version__, "commit": _commit(), "packages": _packages(), **_RUN}
+    return {"realm_tf": __version__, "commit": commit(), "packages": _packages(), **_RUN}
 
 
 @functools.cache
@@ -46,7 +46,8 @@ def _packages():
 
 
 @functools.cache
-def _commit():
+def commit():
+    """The commit of this code as git describes it, "" where this is no checkout or there is no git."""
     root = pathlib.Path(__file__).parent.parent
     if not os.path.exists(root / ".git"):
         return ""

@@ -24,8 +24,8 @@ class Side:
         return lines.timed(self._step)
 
 
-def make_step(sizes, vocabulary):
-    """batch -> measures: the step that `training.loop` compiles, forward, backward, clip, AdamW; dropout on."""
+def make_step(sizes, vocabulary, dropout=0.1, dtype="mixed_bfloat16"):
+    """batch -> measures: the step that `training.loop` compiles, forward, backward, clip, AdamW."""
     import tensorflow as tf
 
     from realm_tf.config import OptimizerConfig
@@ -34,7 +34,7 @@ def make_step(sizes, vocabulary):
     from realm_tf.training import loop
     from realm_tf.training.optimizer import BertAdamW
 
-    config = rows.encoder_config(sizes, dropout=0.1, dtype="mixed_bfloat16")
+    config = rows.encoder_config(sizes, dropout=dropout, dtype=dtype)
     retriever, reader = build.build_retriever(config, vocabulary), build.build_masked_lm(config, vocabulary)
     model = Realm(retriever, reader)
     task = loop.Task(

@@ -7,7 +7,7 @@ import numpy as np
 
 from realm_tf import artifacts, verification
 from realm_tf.chaos.damage import damage, files_of, private_copy
-from realm_tf.chaos.report import Outcome, explained
+from realm_tf.chaos.report import Outcome, explained, failure
 from realm_tf.config import IndexConfig
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.salient import SalientSpanStore
@@ -83,11 +83,8 @@ def damaged_artifact(run, rng):
     with open(os.path.join(copied, "of"), "w", encoding="utf-8") as file:
         file.write(run.path)
     victim = rng.choice(files_of(path))
-    way, error = damage(victim, rng), None
-    try:
-        READERS[name](path)
-    except Exception as caught:
-        error = caught
+    way = damage(victim, rng)
+    error = failure(READERS[name], path)
     problems = artifacts.verify(path)
     shutil.rmtree(copied)
     named = error is not None and os.path.basename(name) in str(error)

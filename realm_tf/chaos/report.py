@@ -31,6 +31,15 @@ def explained(error):
     return error is None or flags.explain(error) is not None
 
 
+def failure(function, *arguments, **options):
+    """The exception that a call ends with; None if it ends well."""
+    try:
+        function(*arguments, **options)
+    except Exception as error:
+        return error
+    return None
+
+
 class Report:
     """Gathers outcomes; says after each kind how many there are and about how long the rest will take."""
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.chaos.damage import damage, files_of
-from realm_tf.chaos.report import Outcome, explained
+from realm_tf.chaos.report import Outcome, explained, failure
 from realm_tf.config import OptimizerConfig
 from realm_tf.errors import UserError
 from realm_tf.training import loop
@@ -91,11 +91,7 @@ def damaged_checkpoints(training, rng):
     versions, notes = artifacts.versions(os.path.join(folder, "checkpoints")), []
     for _, path in versions:
         notes.append(damage(rng.choice(files_of(path, with_manifest=False)), rng))
-    error = None
-    try:
-        training.run(folder)
-    except Exception as caught:
-        error = caught
+    error = failure(training.run, folder)
     kept = artifacts.versions(os.path.join(folder, "checkpoints")) == versions
     shutil.rmtree(folder)
     return Outcome("all checkpoints damaged", not kept, error is None, not explained(error), f"{notes}: {error!r}")
@@ -127,11 +123,7 @@ def runaway_loss(training, rng):
     folder, good = training.folder(), rng.choice([2, 4])
     training.run(folder, steps=good)
     target = rng.choice([float("nan"), float("inf"), 1e4, 1e20])
-    error = None
-    try:
-        training.run(folder, target=target)
-    except Exception as caught:
-        error = caught
+    error = failure(training.run, folder, target=target)
     told = isinstance(error, UserError) and f"step_{good}" in str(error) and f"at step {good + 1}" in str(error)
     again = training.again("loss that runs away", folder, error, f"targets times {target}")
     return Outcome(again.kind, again.lost, error is None, again.unexplained or not told, again.note)
@@ -175,11 +167,7 @@ def full_disk(training, rng):
     """The disk is full at some write of a run; then there is room, and the same command goes on."""
     kilobytes = rng.randrange(4, 40)
     with SmallDisk(training.folder(), kilobytes) as disk:
-        error = None
-        try:
-            training.run(disk.path("run"))
-        except Exception as caught:
-            error = caught
+        error = failure(training.run, disk.path("run"))
         disk.remount("size=64m")
         return training.again("full disk", disk.path("run"), error, f"{kilobytes} kB")
 
@@ -191,11 +179,7 @@ def read_only_disk(training, rng):
         if done:
             training.run(disk.path("run"), steps=done)
         disk.remount("ro")
-        error = None
-        try:
-            training.run(disk.path("run"))
-        except Exception as caught:
-            error = caught
+        error = failure(training.run, disk.path("run"))
         disk.remount("rw")
         outcome = training.again("read-only disk", disk.path("run"), error, f"after {done} steps")
         return Outcome(outcome.kind, outcome.lost, error is None, outcome.unexplained, outcome.note)

@@ -1,6 +1,7 @@
 """Models from a configuration, and the retriever as an artifact that others load."""
 
 import dataclasses
+import functools
 import os
 
 import keras
@@ -18,8 +19,15 @@ WEIGHTS = "weights.safetensors"
 
 
 def load_tokenizer(encoder_config):
-    """The `Tokenizer` of the configured vocabulary."""
-    return Tokenizer(encoder.resolve(encoder_config).vocabulary_path)
+    """The `Tokenizer` of the configured vocabulary; the same object as before while the file is the same."""
+    path = str(encoder.resolve(encoder_config).vocabulary_path)
+    return _tokenizer(path, os.stat(path).st_mtime_ns if os.path.exists(path) else 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(path, changed):
+    # Reading a vocabulary takes tenths of a second, compiling its first use more, and a refresh asks for it thrice.
+    return Tokenizer(path)
 
 
 def build_retriever(encoder_config, vocabulary_size):
@@ -89,10 +97,8 @@ def load_retriever(path, retriever=None, dtype=None):
 
     Raises: `UserError` as `load_embedder_tokenizer`.
     """
-    artifacts.checked(path)
-    tokenizer = load_embedder_tokenizer(path)
+    encoder_config, tokenizer = _encoder_config_and_tokenizer(path, artifacts.checked(path))
     if retriever is None:
-        encoder_config = _encoder_config(path)
         encoder_config = dataclasses.replace(encoder_config, dtype=dtype or encoder_config.dtype)
         retriever = build_retriever(encoder_config, tokenizer.vocabulary_size)
     weights.load(os.path.join(path, WEIGHTS), retriever.parts())
@@ -101,16 +107,16 @@ def load_retriever(path, retriever=None, dtype=None):
 
 def load_embedder_tokenizer(path):
     """The `Tokenizer` of a published embedder. Raises `UserError` if its vocabulary is not that of the embedder."""
-    tokenizer = load_tokenizer(_encoder_config(path))
+    return _encoder_config_and_tokenizer(path, artifacts.manifest(path))[1]
+
+
+def _encoder_config_and_tokenizer(path, manifest):
+    encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
+    tokenizer = load_tokenizer(encoder_config)
     artifacts.require_same(
-        "vocabulary",
-        **{str(path): artifacts.manifest(path), str(tokenizer.path): {"vocabulary": tokenizer.fingerprint}},
+        "vocabulary", **{str(path): manifest, str(tokenizer.path): {"vocabulary": tokenizer.fingerprint}}
     )
-    return tokenizer
-
-
-def _encoder_config(path):
-    return config_lib.from_dict(artifacts.manifest(path)["encoder"], config_lib.EncoderConfig)
+    return encoder_config, tokenizer
 
 
 def seed_everything(seed):

@@ -140,17 +140,15 @@ class Bundle:
 
 def _newest_whole(export_dir):
     """(path, manifest) of the newest version that is not damaged; damaged ones are told."""
-    found, problem = artifacts.versions(export_dir), None
-    if not found:
+    versions = artifacts.versions(export_dir)
+    if not versions:
         raise UserError(f"{export_dir} holds no exported version: run python -m realm_tf.export --workdir=... first")
-    for _, path in reversed(found):
-        if problem:
-            say(f"warning: {problem}. The version before it answers")
-        try:
-            return path, artifacts.checked(path)
-        except UserError as error:
-            problem = error
-    raise problem
+    found, damaged = artifacts.newest_whole(versions, artifacts.damage)
+    for _, problem in damaged if found else damaged[:-1]:
+        say(f"warning: {problem}. The version before it answers")
+    if not found:
+        raise UserError(damaged[-1][1])
+    return found[1], artifacts.manifest(found[1])
 
 
 def _plain(tensor):

@@ -46,27 +46,20 @@ def newest_good(parent):
 
     A damaged one that is newer is told, and kept aside under another name. Raises `UserError` if all are damaged.
     """
-    found = artifacts.versions(parent)
-    problems = []
-    while found:
-        step, path = found.pop()
-        # Every byte, however large: a wrong state that is resumed from spoils all that comes after it.
-        wrong = artifacts.verify(path)
-        if not wrong:
-            break
-        problems.append((path, wrong[0]))
-    else:
-        if problems:
-            raise UserError(
-                f"{problems[0][1]}, and there is no earlier checkpoint that is whole: put back a copy, or delete "
-                f"{parent} to begin the stage anew"
-            )
-        return None
-    for damaged, problem in problems:
-        aside = os.path.join(parent, f"damaged-{os.path.basename(damaged)}")
-        artifacts.set_aside(damaged, aside)
-        say(f"warning: {problem}. Going on from {path}; the damaged checkpoint is kept as {aside}")
-    return step, path
+    # Every byte, however large: a wrong state that is resumed from spoils all that comes after it.
+    found, damaged = artifacts.newest_whole(
+        artifacts.versions(parent), lambda path: next(iter(artifacts.verify(path)), "")
+    )
+    if damaged and not found:
+        raise UserError(
+            f"{damaged[0][1]}, and there is no earlier checkpoint that is whole: put back a copy, or delete {parent} "
+            "to begin the stage anew"
+        )
+    for path, problem in damaged:
+        aside = os.path.join(parent, f"damaged-{os.path.basename(path)}")
+        artifacts.set_aside(path, aside)
+        say(f"warning: {problem}. Going on from {found[1]}; the damaged checkpoint is kept as {aside}")
+    return found
 
 
 def restore(parent, parts, optimizer):

@@ -30,7 +30,6 @@ def finetune(context, system="realm", profile_steps=""):
       system: "realm" starts from the newest embedder and the pre-trained reader; "orqa" from the ICT embedder
         (embedder/step_0) and the encoder's initial weights: the same system without REALM pre-training. "bm25" reads
         what BM25 finds, with a reader as ORQA's; "closed_book" reads nothing, with the pre-trained reader.
-
       profile_steps: see `StepProfile`.
 
     Raises: `UserError` if there are no training questions, or no answer of theirs occurs in the corpus.

@@ -4,18 +4,12 @@ import math
 import os
 
 from realm_tf import artifacts
-from realm_tf.errors import UserError
 from realm_tf.progress import say
 
 
 def damage(path):
     """What is wrong with an index version, or with the embedder that it carries, in a line; "" if nothing is."""
-    try:
-        artifacts.checked(path)
-        artifacts.checked(os.path.join(path, "embedder"))
-    except UserError as error:
-        return str(error)
-    return ""
+    return artifacts.damage(path) or artifacts.damage(os.path.join(path, "embedder"))
 
 
 class IndexVersions:
@@ -26,16 +20,17 @@ class IndexVersions:
 
     def newest(self, above=-1, upto=math.inf):
         """(step, path) of the newest whole version with above < step <= upto; None if there is none."""
-        for step, path in reversed(artifacts.versions(self._index_dir)):
-            if not above < step <= upto or path in self._damaged:
-                continue
-            problem = damage(path)
-            if not problem:
-                return step, path
+        versions = [
+            (step, path)
+            for step, path in artifacts.versions(self._index_dir)
+            if above < step <= upto and path not in self._damaged
+        ]
+        found, damaged = artifacts.newest_whole(versions, damage)
+        for path, problem in damaged:
             if artifacts.is_complete(path):  # not one that was pruned while it was looked at
                 self._damaged.add(path)
                 say(f"warning: {problem}. An older index is searched instead")
-        return None
+        return found
 
     def restore(self, step, embedder, refresher):
         """Makes the version of that step anew from its embedder, by a `Refresher`, if it is gone or damaged."""
