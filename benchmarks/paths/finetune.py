@@ -19,7 +19,7 @@ ROWS = (rows.Row("finetune", WORK, "s a question", PEERS, precision="bfloat16"),
 
 
 class Side:
-    """`training.qa_batches` and the compiled step of `training.loop`."""
+    """`training.qa_batches` and the compiled step of `training.step`."""
 
     def __init__(self, folder):
         import tensorflow as tf
@@ -30,6 +30,7 @@ class Side:
         from realm_tf.retrieval.exact_index import ExactIndex
         from realm_tf.training import loop
         from realm_tf.training.optimizer import BertAdamW
+        from realm_tf.training.step import make_step as compiled_step
         from realm_tf.training.qa_batches import QABatches
         from realm_tf.training.refresher import make_query_fn
 
@@ -49,7 +50,7 @@ class Side:
             optimizer=BertAdamW(trained, OptimizerConfig(), STEPS_OF_RUN),
             steps=STEPS_OF_RUN,
         )
-        step, rate, number = loop.make_step(task), tf.constant(1e-6, tf.float32), tf.constant(1, tf.int64)
+        step, rate, number = compiled_step(task), tf.constant(1e-6, tf.float32), tf.constant(1, tf.int64)
         questions = [
             Question(text, (answer,), "string", "")
             for text, answer in zip(given["questions"], given["answers"], strict=True)

@@ -25,7 +25,7 @@ class Side:
 
 
 def make_step(sizes, vocabulary, dropout=0.1, dtype="mixed_bfloat16"):
-    """batch -> measures: the step that `training.loop` compiles, forward, backward, clip, AdamW."""
+    """batch -> measures: the step that `training.step` compiles, forward, backward, clip, AdamW."""
     import tensorflow as tf
 
     from realm_tf.config import OptimizerConfig
@@ -33,6 +33,7 @@ def make_step(sizes, vocabulary, dropout=0.1, dtype="mixed_bfloat16"):
     from realm_tf.models.realm import Realm
     from realm_tf.training import loop
     from realm_tf.training.optimizer import BertAdamW
+    from realm_tf.training.step import make_step as compiled_step
 
     config = rows.encoder_config(sizes, dropout=dropout, dtype=dtype)
     retriever, reader = build.build_retriever(config, vocabulary), build.build_masked_lm(config, vocabulary)
@@ -46,7 +47,7 @@ def make_step(sizes, vocabulary, dropout=0.1, dtype="mixed_bfloat16"):
         optimizer=BertAdamW(model.trainable_variables, OptimizerConfig(), STEPS_OF_RUN),
         steps=STEPS_OF_RUN,
     )
-    step, rate, number = loop.make_step(task), tf.constant(1e-5, tf.float32), tf.constant(1, tf.int64)
+    step, rate, number = compiled_step(task), tf.constant(1e-5, tf.float32), tf.constant(1, tf.int64)
     return lambda batch: {name: float(value) for name, value in step(batch, rate, number).items()}
 
 

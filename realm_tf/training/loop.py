@@ -15,8 +15,8 @@ import tensorflow as tf
 from realm_tf.errors import UserError
 from realm_tf.progress import Progress, say
 from realm_tf.training import checkpoint
-from realm_tf.training.accumulation import Accumulation
 from realm_tf.training.metric_log import MetricLog
+from realm_tf.training.step import make_step
 from realm_tf.training.step_profile import StepProfile
 
 SHOWN = (  # figures beside the progress bar
@@ -159,35 +159,3 @@ def _check_finite(task, step, measures, parent):
             f"{task.name}: the loss exploded to {measures['loss']:.3g} at step {step}; "
             f"{checkpoint.good_state(parent)}. {checkpoint.LOWER_RATE}"
         )
-
-
-def make_step(task):
-    """The step of a `Task`: (batch or list of them, learning rate float32, step int64 from 1) -> {measure: scalar}."""
-    seeds = _seed_states(task.parts)
-
-    def gradients_of(batch, number, part=0):
-        # Dropout is a function of the step too: a run that resumes draws the masks that an undisturbed one draws.
-        drawn = tf.cast(number, tf.int64) * 4096 + tf.cast(part, tf.int64) * 16
-        for i, state in enumerate(seeds):
-            state.value.assign(tf.stack([tf.constant(i + 1, state.dtype), tf.cast(drawn, state.dtype)]))
-        with tf.GradientTape() as tape:
-            loss, measures = task.loss_fn(batch)
-        return tape.gradient(loss, [v.value for v in task.optimizer.variables]), measures
-
-    @tf.function(reduce_retracing=True)
-    def whole(batch, learning_rate, number):
-        gradients, measures = gradients_of(batch, number)
-        return {**measures, "gradient_norm": task.optimizer.apply(gradients, learning_rate, number)}
-
-    in_parts = Accumulation(gradients_of, task.optimizer)
-
-    def step(batch, learning_rate, number):
-        return (in_parts.step if isinstance(batch, list) else whole)(batch, learning_rate, number)
-
-    return step
-
-
-def _seed_states(parts):
-    """The states of the random generators of the layers, in an order that does not change, each once."""
-    states = [v for model in parts.values() for v in model.variables if "seed_generator" in v.path]
-    return list({id(state): state for state in states}.values())

@@ -16,6 +16,7 @@ from realm_tf.models.realm import Realm
 from realm_tf.retrieval.candidates import NULL
 from realm_tf.training import loop
 from realm_tf.training.optimizer import BertAdamW
+from realm_tf.training.step import make_step
 
 LENGTHS = LengthConfig(query=64, block=48, joint=80)
 ENCODER = EncoderConfig(
@@ -61,7 +62,7 @@ def run(corpus, batch, dropout=0.0, recompute=False, steps=2):
         optimizer=BertAdamW(model.trainable_variables, OptimizerConfig(learning_rate=RATE, warmup_steps=1), 10),
         steps=10,
     )
-    step = loop.make_step(task)
+    step = make_step(task)
     given = [constants(part) for part in batch] if isinstance(batch, list) else constants(batch)
     figures = [step(given, tf.constant(RATE), tf.constant(i + 1, tf.int64)) for i in range(steps)]
     return [{n: float(v) for n, v in line.items()} for line in figures], [v.numpy() for v in model.trainable_variables]
