@@ -30,9 +30,9 @@ class Side:
         from realm_tf.retrieval.exact_index import ExactIndex
         from realm_tf.training import loop
         from realm_tf.training.optimizer import BertAdamW
-        from realm_tf.training.step import make_step as compiled_step
         from realm_tf.training.qa_batches import QABatches
         from realm_tf.training.refresher import make_query_fn
+        from realm_tf.training.step import make_step as compiled_step
 
         self.facts = rows.facts(folder)
         run, given = open_qa.context(folder, self.facts, "mixed_bfloat16"), open_qa.given(folder)
