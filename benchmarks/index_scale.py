@@ -11,6 +11,7 @@ memory together (else --together=false). FAISS is the package faiss-cpu (extra `
 quantization of 2 dimensions a code and re-ranking in float16; HNSW.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -41,7 +42,9 @@ ROUNDS = absl_flags.DEFINE_integer("rounds", 3, "Rounds of the measurement.")
 TOGETHER = absl_flags.DEFINE_bool("together", True, "Keep all indexes loaded and let them take turns; else one by one.")
 EMBEDDINGS = absl_flags.DEFINE_string("embeddings", None, "float32 .npy of real embeddings instead of drawn ones.")
 QUERIES = absl_flags.DEFINE_string("queries", None, "float32 .npy of their queries; half of them tune, half test.")
-SCRATCH = absl_flags.DEFINE_string("scratch", None, "Folder for embeddings and indexes; a temporary one by default.")
+SCRATCH = absl_flags.DEFINE_string(
+    "scratch", None, "Folder for embeddings and indexes, which are taken over where it has them; by default it goes."
+)
 SET = absl_flags.DEFINE_multi_string("set", [], "Setting of our indexes: leaves=8000, precision=int8, ...")
 ROLE = absl_flags.DEFINE_string("role", None, "Internal: data, build or serve.")
 KIND = absl_flags.DEFINE_string("kind", None, "Internal: the index to build or serve.")
@@ -58,9 +61,10 @@ def main(_):
     for kind in KINDS.value:
         if kind not in OURS + FAISS:
             raise UserError(f"--kinds: {kind!r} is unknown; known are {', '.join(OURS + FAISS)}")
-    with tempfile.TemporaryDirectory(dir=SCRATCH.value) as folder:
-        facts = _child("data", folder)
-        built = {kind: _child("build", folder, kind) for kind in KINDS.value}
+    with contextlib.nullcontext(SCRATCH.value) if SCRATCH.value else tempfile.TemporaryDirectory() as folder:
+        os.makedirs(folder, exist_ok=True)
+        facts = _made_once("data", folder)
+        built = {kind: _made_once("build", folder, kind) for kind in KINDS.value}
         groups = [KINDS.value] if TOGETHER.value else [[kind] for kind in KINDS.value]
         rows = [row for group in groups for row in _measured(folder, group, facts, built)]
     with open(OUTPUT.value, "w") as file:
@@ -74,6 +78,23 @@ def _command(role, folder, kind=None):
     options += [f"--{name}={value}" for name in ("embeddings", "queries") if (value := absl_flags.FLAGS[name].value)]
     options += [f"--set={value}" for value in SET.value] + ([f"--kind={kind}"] if kind else [])
     return [sys.executable, os.path.abspath(__file__), f"--role={role}", f"--scratch={folder}", *options]
+
+
+def _made_once(role, folder, kind=None):
+    """What `_child` says; of a folder in which the same was made before, what it said then."""
+    names = ("blocks", "embeddings", "queries") + (("set",) if kind else ())
+    asked = {name: absl_flags.FLAGS[name].value for name in names}  # --recall is tuned to anew, whoever built
+    path = os.path.join(folder, f"{kind or role}.json")
+    if os.path.exists(path):
+        with open(path) as file:
+            kept = json.load(file)
+        if kept["asked"] != asked:
+            raise UserError(f"{path} is of {kept['asked']}, not of {asked}: give another --scratch, or remove it")
+        return kept["facts"]
+    facts = _child(role, folder, kind)
+    with open(path, "w") as file:
+        json.dump({"asked": asked, "facts": facts}, file)
+    return facts
 
 
 def _child(role, folder, kind=None):
@@ -243,7 +264,7 @@ def _build_faiss(folder, kind, path):
         index.train(np.asarray(embeddings[sample]))
     for start in range(0, count, 1 << 17):
         index.add(np.asarray(embeddings[start : start + (1 << 17)]))
-    os.makedirs(path)
+    os.makedirs(path, exist_ok=True)
     faiss.write_index(index, os.path.join(path, "index.faiss"))
     return {"settings": {"factory": factory}}
 
