@@ -53,18 +53,17 @@ def build_span_reader(encoder_config, finetune_config, vocabulary_size):
     """
     source = encoder.resolve(encoder_config)
     backbone = encoder.build_backbone(source, vocabulary_size, encoder_config.dropout, encoder_config.dtype)
-    return _span_reader(backbone, source, encoder_config, finetune_config)
+    return _span_reader(backbone, source, finetune_config)
 
 
 def add_span_head(masked_lm, encoder_config, finetune_config):
     """A `SpanReader` on the backbone of a `MaskedLanguageModel`: one encoder, two heads."""
-    return _span_reader(masked_lm.backbone, encoder.resolve(encoder_config), encoder_config, finetune_config)
+    return _span_reader(masked_lm.backbone, encoder.resolve(encoder_config), finetune_config)
 
 
-def _span_reader(backbone, source, encoder_config, finetune_config):
-    reader = SpanReader(
-        backbone, finetune_config.max_span_width, finetune_config.span_hidden_dim, dtype=encoder_config.dtype
-    )
+def _span_reader(backbone, source, finetune_config):
+    # In float32 around a backbone of any dtype: under a policy of its own, Keras would cast the backbone's tables too.
+    reader = SpanReader(backbone, finetune_config.max_span_width, finetune_config.span_hidden_dim)
     weights_of_source = source.load() if source.load else {}
     head = reader.head_weights()
     if all(name in weights_of_source and weights_of_source[name].shape == tuple(v.shape) for name, v in head.items()):
