@@ -54,6 +54,7 @@ ARMS = {
     "trivial": Arm("REALM with trivial candidates", ("pretrain.exclude=none",)),
     "frozen_retriever": Arm("REALM, retriever frozen", ("pretrain.retriever_rate=0.0",)),
     "frozen_reader": Arm("REALM, reader frozen", ("pretrain.reader_rate=0.0",)),
+    "float32": Arm("REALM in float32", ("encoder.dtype=float32",)),
     "bm25": Arm("BERT on BM25's passages", system="bm25"),
     "closed_book": Arm("Closed book", system="closed_book"),
 }
