@@ -45,9 +45,9 @@ class Embedder(keras.Model):
 
     def pool(self, token_ids, segment_ids, training=False):
         """What is projected: float32 [B, H]."""
-        sequence_BLH, pooled_BH = encoder.encode(self.backbone, token_ids, segment_ids, training)
-        if self.pooling == "mean":
-            weights_BL1 = ops.expand_dims(ops.cast(ops.not_equal(token_ids, 0), "float32"), -1)
-            total_BH = ops.sum(ops.cast(sequence_BLH, "float32") * weights_BL1, axis=1)
-            pooled_BH = total_BH / ops.maximum(ops.sum(weights_BL1, axis=1), 1.0)
-        return ops.cast(pooled_BH, "float32")
+        if self.pooling != "mean":
+            return ops.cast(encoder.pooled(self.backbone, token_ids, segment_ids, training), "float32")
+        sequence_BLH, _ = encoder.encode(self.backbone, token_ids, segment_ids, training)
+        weights_BL1 = ops.expand_dims(ops.cast(ops.not_equal(token_ids, 0), "float32"), -1)
+        total_BH = ops.sum(ops.cast(sequence_BLH, "float32") * weights_BL1, axis=1)
+        return total_BH / ops.maximum(ops.sum(weights_BL1, axis=1), 1.0)

@@ -130,6 +130,18 @@ def encode(backbone, token_ids, segment_ids, training):
     return sequence_RLH, backbone.pooled_dense(sequence_RLH[:, 0])
 
 
+def encode_at(backbone, token_ids, segment_ids, positions_RP, training):
+    """The sequence output at some places alone, [R, P, H]: the last layer is not computed elsewhere."""
+    states_XH = _states(backbone, token_ids, ops.convert_to_tensor(segment_ids), training, positions_RP=positions_RP)
+    return ops.reshape(states_XH, (*ops.shape(positions_RP), backbone.hidden_dim))
+
+
+def pooled(backbone, token_ids, segment_ids, training):
+    """Pooled output [R, H], of [CLS] alone."""
+    first_R1 = ops.zeros_like(token_ids[:, :1])
+    return backbone.pooled_dense(encode_at(backbone, token_ids, segment_ids, first_R1, training)[:, 0])
+
+
 def recompute_layers(*backbones):
     """From now on these backbones keep each layer's input alone for the gradient, and compute the layer again there.
 
@@ -149,12 +161,20 @@ def encode_with_features(backbone, token_ids, features_BLH, training):
 
 
 def _sequence(backbone, token_ids, segment_ids, training, features=None):
+    states_TH = _states(backbone, token_ids, segment_ids, training, features)
+    return ops.reshape(states_TH, (*ops.shape(token_ids), backbone.hidden_dim))
+
+
+def _states(backbone, token_ids, segment_ids, training, features=None, positions_RP=None):
+    """The last layer's output, [R * J, H], or [R * P, H] where places are named."""
     token_ids = ops.convert_to_tensor(token_ids)
     padding_mask = ops.cast(ops.not_equal(token_ids, 0), "int32")
     x_TH = transformer.embed(backbone, token_ids, segment_ids, training, features)
-    for layer in backbone.transformer_layers:
-        x_TH = transformer.layer(layer, x_TH, padding_mask, training, getattr(backbone, RECOMPUTE, False))
-    return ops.reshape(x_TH, (*ops.shape(token_ids), backbone.hidden_dim))
+    *lower, last = backbone.transformer_layers
+    recompute = getattr(backbone, RECOMPUTE, False)
+    for layer in lower:
+        x_TH = transformer.layer(layer, x_TH, padding_mask, training, recompute)
+    return transformer.layer(last, x_TH, padding_mask, training, recompute, positions_RP)
 
 
 def build_mlm_head(backbone, source, dtype):

@@ -195,7 +195,7 @@ def attention(query, key, value, padding_mask_RJ, rate=0.0, seed=None):
     """Dropout(softmax(query key^T / sqrt(d))) value over the pieces that are not padding (Vaswani et al. 2017).
 
     Args:
-      query, key, value: float [R, A, J, d], A heads.
+      query: float [R, A, P, d], A heads; P is J, or fewer. key, value: float [R, A, J, d].
       padding_mask_RJ: int, 0 at padding.
       rate, seed: of the dropout of the probabilities; see `dropout.dropped`.
     """
@@ -260,19 +260,19 @@ def _fused_attention(rate):
 # === Heads ===
 
 
-def split_heads(x, bias, num_heads):
-    """query, key, value [R, A, J, d] of their joint projection [R, J, 3 * A * d] and its bias float32 [3 * A * d]."""
-    forward, backward = _split_functions(num_heads)
+def split_heads(x, bias, num_heads, parts=3):
+    """query, key and value, [R, A, J, d] each, of their projection [R, J, parts * A * d] and its bias, float32."""
+    forward, backward = _split_functions(num_heads, parts)
     function = _with_gradient(forward, backward) if _fusing() else forward
     return function(x, bias)
 
 
 @functools.cache
-def _split_functions(num_heads):
+def _split_functions(num_heads, parts):
     def forward(x, bias):
         x = ops.cast(ops.cast(x, "float32") + bias, x.dtype)
-        x = ops.reshape(x, (*ops.shape(x)[:2], 3, num_heads, x.shape[-1] // (3 * num_heads)))
-        return tuple(ops.transpose(x[:, :, i], (0, 2, 1, 3)) for i in range(3))
+        x = ops.reshape(x, (*ops.shape(x)[:2], parts, num_heads, x.shape[-1] // (parts * num_heads)))
+        return tuple(ops.transpose(x[:, :, i], (0, 2, 1, 3)) for i in range(parts))
 
     def backward(x, bias, *dy):
         dx = ops.reshape(ops.transpose(ops.stack(dy), (1, 3, 0, 2, 4)), ops.shape(x))

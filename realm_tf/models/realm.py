@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from realm_tf.models import encoder, losses
+from realm_tf.models import encoder, losses, masked_lm
 
 
 @keras.saving.register_keras_serializable("realm_tf")
@@ -73,27 +73,35 @@ class Realm(keras.Model):
         return ops.where(batch["valid"] > 0, scores_BK, losses.NEGATIVE)
 
     def read(self, batch, training=False):
-        """log p(y_j | z, x) of the gold pieces, [B, K, M], and the states of the joint inputs, [B * R, J, H]."""
-        sequence_RJH = self._encode(batch["joint_ids"], batch["joint_segments"], training)
-        return self._with_null(self._gold(sequence_RJH, batch), batch, training), sequence_RJH
+        """log p(y_j | z, x) of the gold pieces, [B, K, M], and the states of the joint inputs, [B * R, J, H].
 
-    def _encode(self, token_ids, segment_ids, training):
-        return encoder.encode(self.reader.backbone, token_ids, segment_ids, training)[0]
+        The states are None without a span reader: then those at the masks alone are computed.
+        """
+        sequence_RJH = None
+        inputs = batch["joint_ids"], batch["joint_segments"]
+        positions_RM = _repeated(batch["mask_positions"], inputs[0])
+        if self.span_reader is None:
+            states_RMH = self.reader.read(*inputs, positions_RM, training)
+        else:
+            sequence_RJH, _ = encoder.encode(self.reader.backbone, *inputs, training)
+            states_RMH = masked_lm.at(sequence_RJH, positions_RM)
+        gold_BKM = self._gold(states_RMH, batch)
+        if "null_ids" in batch:
+            inputs = batch["null_ids"], batch["null_segments"]
+            null_BMH = self.reader.read(*inputs, batch["mask_positions"], training)
+            gold_BKM = ops.concatenate([gold_BKM, self._gold(null_BMH, batch)], axis=1)
+        return gold_BKM, sequence_RJH
 
-    def _with_null(self, gold_BRM, batch, training):
-        if "null_ids" not in batch:
-            return gold_BRM
-        null_sequence = self._encode(batch["null_ids"], batch["null_segments"], training)
-        return ops.concatenate([gold_BRM, self._gold(null_sequence, batch)], axis=1)
+    def _gold(self, states_RMH, batch):
+        targets_BM = batch["mask_targets"]
+        gold_RM = self.reader.gold_log_probs(states_RMH, _repeated(targets_BM, states_RMH))
+        size, num_masks = ops.shape(targets_BM)
+        return ops.reshape(gold_RM, (size, -1, num_masks))
 
-    def _gold(self, sequence_RJH, batch):
-        positions_BM, targets_BM = batch["mask_positions"], batch["mask_targets"]
-        size, num_masks = ops.shape(positions_BM)
-        num_read = ops.shape(sequence_RJH)[0] // size
 
-        def repeat(values_BM):
-            expanded = ops.broadcast_to(ops.expand_dims(values_BM, 1), (size, num_read, num_masks))
-            return ops.reshape(expanded, (-1, num_masks))
-
-        gold_RM = self.reader.gold_log_probs(sequence_RJH, repeat(positions_BM), repeat(targets_BM))
-        return ops.reshape(gold_RM, (size, num_read, num_masks))
+def _repeated(values_BM, read):
+    """[B, M] to [R, M], each query's as often as there are inputs of it in `read`, [R, ...]."""
+    size, num_masks = ops.shape(values_BM)
+    num_read = ops.shape(read)[0] // size
+    expanded = ops.broadcast_to(ops.expand_dims(values_BM, 1), (size, num_read, num_masks))
+    return ops.reshape(expanded, (-1, num_masks))

@@ -35,12 +35,14 @@ def embed(backbone, token_ids_RJ, segment_ids_RJ, training, features_RJH=None):
     return fused.norm_dropout(x_TH, _norm(backbone.embeddings_layer_norm), backbone.compute_dtype, rate, seed)
 
 
-def layer(encoder, x_TH, padding_mask_RJ, training, recompute=False):
+def layer(encoder, x_TH, padding_mask_RJ, training, recompute=False, positions_RP=None):
     """One keras-hub `TransformerEncoder` (post-norm): float [T, H] to the same.
 
     Args:
       encoder: the layer. padding_mask_RJ: int, 0 at padding.
       recompute: keep nothing of the layer but its input, and compute it again for the gradient (Chen et al. 2016).
+      positions_RP: int, the places of each input whose output is asked for; all by default. Then the result is
+        [R * P, H], and of the other places nothing but key and value is computed.
     """
     attention = encoder._self_attention_layer
     layers = attention._dropout_layer, encoder._self_attention_dropout, encoder._feedforward_dropout
@@ -48,34 +50,46 @@ def layer(encoder, x_TH, padding_mask_RJ, training, recompute=False):
     dropouts = [_dropout(dropout, training) for dropout in layers]
 
     def run(x_TH):
-        return _layer(encoder, x_TH, padding_mask_RJ, dropouts)
+        return _layer(encoder, x_TH, padding_mask_RJ, dropouts, positions_RP)
 
     return keras.remat(run)(x_TH) if recompute and training else run(x_TH)
 
 
-def _layer(encoder, x_TH, padding_mask_RJ, dropouts):
+def _layer(encoder, x_TH, padding_mask_RJ, dropouts, positions_RP):
     attention = encoder._self_attention_layer
-    products_TX, bias_X = _project_heads(attention, x_TH)
-    products_RJX = ops.reshape(products_TX, (*ops.shape(padding_mask_RJ), products_TX.shape[-1]))
-    heads = fused.split_heads(products_RJX, bias_X, encoder.num_heads)
-    mixed_TH = fused.merge_heads(fused.attention(*heads, padding_mask_RJ, *dropouts[0]))
-    kernel = ops.reshape(_as(attention._output_dense.kernel, x_TH), (mixed_TH.shape[-1], x_TH.shape[-1]))
+    query, key, value = attention._query_dense, attention._key_dense, attention._value_dense
+    rows, num_heads = ops.shape(padding_mask_RJ), encoder.num_heads
+    if positions_RP is None:
+        own_XH, heads = x_TH, _heads((query, key, value), x_TH, rows, num_heads)
+    else:
+        own_XH = _at(x_TH, rows, positions_RP)
+        heads = _heads((query,), own_XH, ops.shape(positions_RP), num_heads)
+        heads += _heads((key, value), x_TH, rows, num_heads)
+    mixed_XH = fused.merge_heads(fused.attention(*heads, padding_mask_RJ, *dropouts[0]))
+    kernel = ops.reshape(_as(attention._output_dense.kernel, x_TH), (mixed_XH.shape[-1], x_TH.shape[-1]))
     bias, norm = attention._output_dense.bias, _norm(encoder._self_attention_layer_norm)
-    x_TH = fused.add_norm(x_TH, ops.matmul(mixed_TH, kernel), _float32(bias), norm, *dropouts[1])
+    x_XH = fused.add_norm(own_XH, ops.matmul(mixed_XH, kernel), _float32(bias), norm, *dropouts[1])
 
     inner, outer = encoder._feedforward_intermediate_dense, encoder._feedforward_output_dense
-    wide = fused.gelu(ops.matmul(x_TH, _as(inner.kernel, x_TH)), _float32(inner.bias))
-    narrow_TH = ops.matmul(wide, _as(outer.kernel, x_TH))
-    return fused.add_norm(x_TH, narrow_TH, _float32(outer.bias), _norm(encoder._feedforward_layer_norm), *dropouts[2])
+    wide = fused.gelu(ops.matmul(x_XH, _as(inner.kernel, x_XH)), _float32(inner.bias))
+    narrow_XH = ops.matmul(wide, _as(outer.kernel, x_XH))
+    return fused.add_norm(x_XH, narrow_XH, _float32(outer.bias), _norm(encoder._feedforward_layer_norm), *dropouts[2])
 
 
-def _project_heads(attention, x_TH):
-    """Query, key and value of all heads by one product [T, 3 * A * d], and its bias."""
-    parts = attention._query_dense, attention._key_dense, attention._value_dense
+def _at(x_TH, rows, positions_RP):
+    """The rows of [R * J, H] at the places asked for, [R * P, H]: a product, whose gradient is one and no scatter."""
+    chosen_RPJ = ops.one_hot(positions_RP, rows[1], dtype=x_TH.dtype)
+    own_RPH = ops.matmul(chosen_RPJ, ops.reshape(x_TH, (*rows, x_TH.shape[-1])))
+    return ops.reshape(own_RPH, (-1, x_TH.shape[-1]))
+
+
+def _heads(denses, x_TH, rows, num_heads):
+    """What each of the projections makes of [R * J, H], [R, A, J, d], by one product; rows: (R, J)."""
     width = x_TH.shape[-1]
-    kernel = ops.concatenate([ops.reshape(_as(part.kernel, x_TH), (width, -1)) for part in parts], axis=1)
-    bias = ops.concatenate([ops.reshape(_float32(part.bias), (-1,)) for part in parts])
-    return ops.matmul(x_TH, kernel), bias
+    kernel = ops.concatenate([ops.reshape(_as(dense.kernel, x_TH), (width, -1)) for dense in denses], axis=1)
+    bias = ops.concatenate([ops.reshape(_float32(dense.bias), (-1,)) for dense in denses])
+    products_RJX = ops.reshape(ops.matmul(x_TH, kernel), (*rows, kernel.shape[-1]))
+    return fused.split_heads(products_RJX, bias, num_heads, len(denses))
 
 
 def mlm_logits(head, states):

@@ -9,6 +9,7 @@ from keras import ops
 from realm_tf.config import EncoderConfig
 from realm_tf.models import build, encoder, fused, losses
 from realm_tf.models.dropout import dropped, keep_mask
+from realm_tf.models.masked_lm import at
 
 PIECES = 200
 RNG = np.random.default_rng(3)
@@ -42,8 +43,15 @@ def by_keras_hub(model):
 
 
 def by_us(model, training=False):
+    """Every place of the last layer is computed."""
     sequence_RJH, pooled_RH = encoder.encode(model.backbone, IDS, SEGMENTS, training)
-    return model.gold_log_probs(sequence_RJH, POSITIONS, TARGETS), pooled_RH
+    return model.gold_log_probs(at(sequence_RJH, POSITIONS), TARGETS), pooled_RH
+
+
+def at_the_masks(model, training=False):
+    """The last layer at the masks and at [CLS] alone."""
+    states_RMH = model.read(IDS, SEGMENTS, POSITIONS, training)
+    return model.gold_log_probs(states_RMH, TARGETS), encoder.pooled(model.backbone, IDS, SEGMENTS, training)
 
 
 def with_gradients(function, model):
@@ -60,20 +68,22 @@ def with_gradients(function, model):
     return gold_RM.numpy(), [tf.convert_to_tensor(g).numpy() for g in gradients]
 
 
-def test_log_probabilities_and_gradients_are_keras_hubs(model):
+@pytest.mark.parametrize("function", [by_us, at_the_masks])
+def test_log_probabilities_and_gradients_are_keras_hubs(model, function):
     expected, expected_gradients = with_gradients(by_keras_hub, model)
-    gold_RM, gradients = with_gradients(by_us, model)
+    gold_RM, gradients = with_gradients(function, model)
     np.testing.assert_allclose(gold_RM, expected, atol=1e-5)
     for variable, gradient, other in zip(model.trainable_variables, gradients, expected_gradients, strict=True):
         scale = np.abs(other).max()
         np.testing.assert_allclose(gradient, other, atol=1e-5 * scale + 1e-6, err_msg=variable.path)
 
 
-def test_plain_operations_give_the_same(model):
+@pytest.mark.parametrize("function", [by_us, at_the_masks])
+def test_plain_operations_give_the_same(model, function):
     """What another backend and an export without XLA compute, training and not."""
-    fast, fast_gradients = with_gradients(by_us, model)
+    fast, fast_gradients = with_gradients(function, model)
     with fused.without_xla():
-        plain, gradients = with_gradients(by_us, model)
+        plain, gradients = with_gradients(function, model)
     np.testing.assert_allclose(fast, plain, atol=1e-5)
     for gradient, other in zip(fast_gradients, gradients, strict=True):
         np.testing.assert_allclose(gradient, other, atol=1e-5 * np.abs(other).max() + 1e-6)
@@ -87,7 +97,7 @@ def test_plain_operations_give_the_same_with_dropout():
     def both(model):
         for i, seed in enumerate(seeds):
             seed.assign(np.array([i, 7], np.uint32))
-        return by_us(model, training=True)
+        return at_the_masks(model, training=True)
 
     fast, fast_gradients = with_gradients(both, model)
     with fused.without_xla():
@@ -95,7 +105,7 @@ def test_plain_operations_give_the_same_with_dropout():
     np.testing.assert_allclose(fast, plain, atol=1e-5)
     for gradient, other in zip(fast_gradients, gradients, strict=True):
         np.testing.assert_allclose(gradient, other, atol=1e-5 * np.abs(other).max() + 1e-6)
-    assert np.abs(fast - with_gradients(by_us, model)[0]).max() > 0.01  # the seeds have moved on
+    assert np.abs(fast - with_gradients(at_the_masks, model)[0]).max() > 0.01  # the seeds have moved on
 
 
 def test_bfloat16_stays_near_float32(model):
