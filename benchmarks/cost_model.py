@@ -11,6 +11,8 @@ import itertools
 import numpy as np
 
 from benchmarks import flops
+from realm_tf.models.encoder import EncoderSource
+from realm_tf.training import memory
 
 FLOAT32, BFLOAT16 = 4, 2
 SCANN_DIMENSIONS_PER_BYTE = 4  # 4-bit codes of 2 dimensions each
@@ -61,12 +63,9 @@ class Work:
         """
         queries = self.batch / micro_batches
         rows = queries * self.candidates
-        inputs = [(queries, self.query), (rows, self.block), (rows, self.joint)]
-        layers = self.sizes["layers"]
-        whole = sum(count * layer_activations(self.sizes, length) for count, length in inputs)
-        kept = sum(count * length * self.sizes["hidden"] * BFLOAT16 for count, length in inputs)
-        logits = rows * self.masks * self.vocabulary * (FLOAT32 + BFLOAT16)
-        return layers * kept + whole + logits if checkpointing else layers * whole + logits
+        inputs = [(queries, self.query, 1), (rows, self.block, 1), (rows, self.joint, self.masks)]
+        kept = memory.activations(inputs, _source(self.sizes), True, BFLOAT16, checkpointing)
+        return kept + memory.head(rows * self.masks, self.vocabulary, BFLOAT16)
 
     def memory(self, micro_batches=1, checkpointing=False):
         """{part: bytes} on a device that trains: float32 weights, gradients and two moments, activations."""
@@ -90,13 +89,8 @@ def encoder_parameters(sizes, vocabulary, positions=512):
     return embeddings + sizes["layers"] * layer + hidden**2 + hidden + (hidden + 3) * sizes["projection"]
 
 
-def layer_activations(sizes, length):
-    """Bytes that one layer keeps of one input for its backward pass, in bfloat16.
-
-    Korthikanti et al. (2022, section 4.1): n H (34 + 5 a n / H) for F = 4 H and a heads: 11 n H and 5 a n^2 of
-    attention, 3 n H and 4 n F of the feed-forward part, 4 n H of the LayerNorms.
-    """
-    return length * (18 * sizes["hidden"] + 4 * sizes["ffn"] + 5 * sizes["heads"] * length)
+def _source(sizes):
+    return EncoderSource(sizes["layers"], sizes["heads"], sizes["hidden"], sizes["ffn"], 512, "")
 
 
 def index_bytes(blocks, dim=128):

@@ -38,11 +38,13 @@ def step_memory(sizes, vocabulary_size, config):
     parameters += width * encoder.projection_dim + width * width + vocabulary_size
     element = 2 if encoder.dtype == "mixed_bfloat16" else 4
     batch = settings.batch_size // settings.micro_batches
-    inputs = (  # rows, length
-        (batch, lengths.query),
-        (batch * settings.num_candidates, lengths.block),
-        (batch * (settings.num_candidates - settings.null_candidate), lengths.joint),
-        (batch * settings.null_candidate, lengths.query + 1),
+    first = 1 if encoder.pooling == "cls" else None
+    asked = None if settings.span_weight else settings.max_masks
+    inputs = (  # rows, length, places whose output is read
+        (batch, lengths.query, first),
+        (batch * settings.num_candidates, lengths.block, first),
+        (batch * (settings.num_candidates - settings.null_candidate), lengths.joint, asked),
+        (batch * settings.null_candidate, lengths.query + 1, settings.max_masks),
     )
     masks = batch * settings.num_candidates * settings.max_masks
     return StepMemory(
@@ -50,10 +52,14 @@ def step_memory(sizes, vocabulary_size, config):
         moments=8 * parameters,
         # As they come, and clipped; with micro-batches, their sums too.
         gradients=4 * parameters * (3 if settings.micro_batches > 1 else 2),
-        activations=_activations(inputs, sizes, encoder.dropout, element, settings.recompute_layers),
-        # Logits and probabilities in float32, and the logits' gradient.
-        head=masks * vocabulary_size * (8 + element),
+        activations=activations(inputs, sizes, encoder.dropout, element, settings.recompute_layers),
+        head=head(masks, vocabulary_size, element),
     )
+
+
+def head(masks, vocabulary_size, element):
+    """Bytes of the masked-LM head at so many places: logits and probabilities in float32, and the logits' gradient."""
+    return masks * vocabulary_size * (8 + element)
 
 
 def _encoder_parameters(sizes, vocabulary_size):
@@ -63,16 +69,32 @@ def _encoder_parameters(sizes, vocabulary_size):
     return embeddings + sizes.num_layers * layer + width * width + width
 
 
-def _activations(inputs, sizes, dropout, element, recompute):
-    """Bytes kept for the gradient at the end of the forward pass, and what the largest layer needs beside them."""
+def activations(inputs, sizes, dropout, element, recompute):
+    """Bytes kept for the gradient at the end of the forward pass, and what the largest layer needs beside them.
+
+    Args:
+      inputs: [(rows, pieces of a row, places of a row whose output is read; None for all)].
+      sizes: see `step_memory`. dropout: float. element: bytes of a number.
+      recompute: whether layers keep their inputs alone.
+    """
     kept, most = 0, 0
-    for rows, length in inputs:
-        pieces, scores = rows * length, rows * sizes.num_heads * length * length
-        # Input, query, key, value, mixed values twice (by heads, by pieces), three sums before a LayerNorm or after it;
-        # the feed-forward layer before and after its activation; probabilities before and after dropout.
-        layer = pieces * (9 * sizes.hidden_dim + 2 * sizes.intermediate_dim) + scores * (2 if dropout else 1)
-        passing = pieces * sizes.intermediate_dim + 2 * scores  # gradients that are gone when the layer is done
+    for rows, length, places in inputs:
+        pieces = rows * length
         kept += 4 * pieces * sizes.hidden_dim  # embedded pieces, float32
-        kept += element * sizes.num_layers * (pieces * sizes.hidden_dim if recompute else layer)
-        most = max(most, element * (passing + (layer if recompute else 0)))
+        for number in range(sizes.num_layers):
+            last = number == sizes.num_layers - 1
+            layer, passing = _layer(rows, length, places if last and places else length, sizes, dropout)
+            kept += element * (pieces * sizes.hidden_dim if recompute else layer)
+            most = max(most, element * (passing + (layer if recompute else 0)))
     return kept + most
+
+
+def _layer(rows, length, places, sizes, dropout):
+    """Elements that a layer keeps, and those of the gradients that are gone when it is done."""
+    width, wide = sizes.hidden_dim, sizes.intermediate_dim
+    scores = rows * sizes.num_heads * places * length
+    # Input, key, value of all pieces; of the places that are asked for query, mixed values twice (by heads, by pieces),
+    # three sums before a LayerNorm or after it, the feed-forward layer before and after its activation; probabilities
+    # before and after dropout.
+    kept = rows * (length * 3 * width + places * (6 * width + 2 * wide)) + scores * (2 if dropout else 1)
+    return kept, rows * places * wide + 2 * scores

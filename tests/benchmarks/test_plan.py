@@ -23,20 +23,18 @@ def test_bert_base_has_the_published_number_of_parameters():
     assert cost_model.encoder_parameters(rows.BASE, rows.BERT_VOCABULARY) == pytest.approx(110e6, rel=0.01)
 
 
-def test_layer_activations_are_korthikantis():
-    # s b h (34 + 5 a s / h) for F = 4 H: 128 * 768 * 34 + 5 * 12 * 128^2.
-    assert cost_model.layer_activations(rows.BASE, 128) == 128 * 768 * 34 + 5 * 12 * 128**2
-
-
 def test_activations():
-    # One layer: inputs of 5 (two), 7 and 12 (six each): n (18 * 4 + 4 * 8 + 5 * 2 n) = n (104 + 10 n).
-    layer = 2 * 5 * 154 + 6 * 7 * 174 + 6 * 12 * 224
-    logits = 6 * 1 * 10 * (4 + 2)
-    assert WORK.activations() == layer + logits
+    # One layer, which is the last one, read at one place: inputs of 5 (two), 7 and 12 (six each). n * 3 * 4 + 6 * 4 +
+    # 2 * 8 + 2 * 2 * n numbers of an input of n, 2 bytes each; 4 bytes of 4 numbers a piece; the largest gradients,
+    # of the inputs of 12, have 8 + 2 * 2 * 12 numbers each.
+    layer = 2 * (2 * (16 * 5 + 40) + 6 * (16 * 7 + 40) + 6 * (16 * 12 + 40))
+    embedded, passing, logits = 16 * (10 + 42 + 72), 2 * 6 * (8 + 48), 6 * 1 * 10 * (8 + 2)
+    assert WORK.activations() == layer + embedded + passing + logits
     # Halves, of one query each.
-    assert WORK.activations(2) == (layer + logits) / 2
-    # Checkpointed: 2 bytes of 4 numbers a piece, 10 + 42 + 72 pieces, and the one layer that is made anew.
-    assert WORK.activations(checkpointing=True) == 124 * 8 + layer + logits
+    assert WORK.activations(2) == WORK.activations() / 2
+    # Checkpointed: 2 bytes of 4 numbers a piece, and the one layer that is made anew, of the inputs of 12 here.
+    anew = 2 * 6 * (16 * 12 + 40)
+    assert WORK.activations(checkpointing=True) == 124 * 8 + embedded + passing + anew + logits
 
 
 def test_memory():

@@ -32,10 +32,17 @@ def test_activations_by_hand():
     config = config_of("float32", LengthConfig(query=2, block=3, joint=4), batch_size=1, num_candidates=1, max_masks=1,
                        null_candidate=False)  # fmt: skip
     memory = step_memory(EncoderSource(1, 1, 8, 16, 512, ""), 10, config)
-    layers = sum(n * (9 * 8 + 2 * 16) + 2 * n * n for n in (2, 3, 4))
-    embedded, passing = 8 * (2 + 3 + 4), 4 * 16 + 2 * 16
+    # The one layer is the last one, which is read at one place of each input.
+    layers = sum(n * 3 * 8 + 6 * 8 + 2 * 16 + 2 * n for n in (2, 3, 4))
+    embedded, passing = 8 * (2 + 3 + 4), 16 + 2 * 4
     assert memory.activations == 4 * (layers + embedded + passing)
     assert memory.head == 1 * 10 * 12
+    # A mean is over all pieces, and a span may be anywhere in what is read.
+    encoder = dataclasses.replace(config.encoder, pooling="mean")
+    whole = dataclasses.replace(config, encoder=encoder, pretrain=dataclasses.replace(config.pretrain, span_weight=1.0))
+    memory = step_memory(EncoderSource(1, 1, 8, 16, 512, ""), 10, whole)
+    layers = sum(n * (9 * 8 + 2 * 16) + 2 * n * n for n in (2, 3, 4))
+    assert memory.activations == 4 * (layers + embedded + 4 * 16 + 2 * 16)
 
 
 def test_the_papers_batch_fits_16_gb_in_micro_batches_only():
