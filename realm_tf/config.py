@@ -185,6 +185,10 @@ class PretrainConfig:
     exclude_overlap: float = 0.0
     # "background" (a process of its own), "inline" (the trainer waits every refresh_steps), "never".
     refresh: str = "background"
+    # Whether a batch is masked, searched and laid out while the step before it runs. Changes no result.
+    prefetch: bool = True
+    # Checkpoints kept, the newest ones; the best state has a place of its own.
+    keep_checkpoints: int = 2
     # Steps between two published embedders.
     publish_steps: int = 500
     # Steps between two held-out evaluations.

@@ -20,13 +20,19 @@ REFRESH = absl_flags.DEFINE_enum(
     "How the index follows the embedder: a process of its own beside the trainer, the trainer itself at each published "
     "embedder, or not at all. Default: pretrain.refresh of the configuration.",
 )
+REPLAY = absl_flags.DEFINE_string(
+    "replay",
+    "",
+    "Record of another run (its pretrain/swaps.jsonl), to be repeated without a refresher: the indexes that it names "
+    "are made in place and swapped in at the steps that it names.",
+)
 
 
 def main(_):
     from realm_tf.training.pretrain import pretrain
 
     context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain")
-    pretrain(context, REFRESH.value, PROFILE_STEPS.value)
+    pretrain(context, REFRESH.value, PROFILE_STEPS.value, REPLAY.value)
 
 
 if __name__ == "__main__":
