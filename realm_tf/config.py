@@ -88,6 +88,9 @@ class EncoderConfig:
     projection_scale: float = 1.0
     # Keras dtype policy of the device path.
     dtype: str = "mixed_bfloat16"
+    # Whether the whole training step is one XLA program, of one device; inputs then have the configured lengths always.
+    # On CPUs it is slower than its parts, whose products of matrices are oneDNN's; a TPU compiles without it.
+    jit_compile: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

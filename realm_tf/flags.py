@@ -45,6 +45,30 @@ def define_profile_steps():
     )
 
 
+def define_strategy():
+    """--strategy, --tpu and --logical_cpus: the devices of a training stage."""
+    return (
+        flags.DEFINE_enum(
+            "strategy",
+            "one",
+            ["one", "mirrored", "multiworker", "tpu"],
+            "Devices: one; all accelerators of this host; those of all hosts in TF_CONFIG; a TPU slice. The batch is "
+            "divided among them. docs/distribution.md.",
+        ),
+        flags.DEFINE_string("tpu", "", "With --strategy=tpu: name or address of the slice; this machine's by default."),
+        flags.DEFINE_integer(
+            "logical_cpus", 1, "Devices that a host without accelerators is divided into, to try a strategy.", 1
+        ),
+    )
+
+
+def strategy_scope(defined):
+    """The scope of the strategy that the flags of `define_strategy` name; before TensorFlow does anything."""
+    from realm_tf.training import strategy
+
+    return strategy.make(*(flag.value for flag in defined)).scope()
+
+
 def run(main):
     """Runs `main(argv)` as an absl binary: exit code 0 on success, 2 with one line on a user's mistake."""
     _quiet_libraries()

@@ -13,6 +13,7 @@ from realm_tf import flags
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
 PROFILE_STEPS = flags.define_profile_steps()
+STRATEGY = flags.define_strategy()
 REFRESH = absl_flags.DEFINE_enum(
     "refresh",
     None,
@@ -31,8 +32,9 @@ REPLAY = absl_flags.DEFINE_string(
 def main(_):
     from realm_tf.training.pretrain import pretrain
 
-    context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain")
-    pretrain(context, REFRESH.value, PROFILE_STEPS.value, REPLAY.value)
+    with flags.strategy_scope(STRATEGY):
+        context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain")
+        pretrain(context, REFRESH.value, PROFILE_STEPS.value, REPLAY.value)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class Task:
     state: what else a resumed run goes on with, as JSON; in the manifest of each checkpoint, under "state".
     should_end: asked before the first step and after each one's hooks: True ends the training before its last step.
     keep: how many checkpoints stay, the newest ones.
+    jit_compile: the step is one XLA program, of one device.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Task:
     begun: Callable = lambda number: None
     state: Callable = dict
     keep: int = 2
+    jit_compile: bool = False
 
 
 def train(task):

@@ -10,13 +10,14 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.data.realm_batch import micro_batches, realm_batch
+from realm_tf.data.static_shapes import padded, realm_shapes
 from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
 from realm_tf.retrieval import candidates, near_duplicates
-from realm_tf.training import checkpoint, loop, zero_shot
+from realm_tf.training import checkpoint, loop, strategy, zero_shot
 from realm_tf.training.index_record import FILE as SWAPS
 from realm_tf.training.index_record import IndexRecord, read_replay
 from realm_tf.training.index_versions import IndexVersions, damage
@@ -47,6 +48,9 @@ class Pretraining:
     def __init__(self, context, refresh, replay=None):
         self.context, self.config, self.refresh, self._replay = context, context.config, refresh, replay
         settings, tokenizer = self.config.pretrain, context.tokenizer
+        # Asked for here, in the scope of the strategy, which other threads do not see.
+        self._share, self._replicas = strategy.share(settings.batch_size), strategy.local_replicas()
+        self._is_divided, self._is_static = strategy.replicas() > 1, strategy.wants_static_shapes(self.config)
         self._record = IndexRecord(context.path("pretrain", SWAPS))
         os.makedirs(context.path("pretrain"), exist_ok=True)
         self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
@@ -140,7 +144,7 @@ class Pretraining:
 
     def batch(self, step):
         """Tensors of a step, and figures: of the index that served it, and how often it had nothing to fill a slot."""
-        queries = self.queries.batch(step)
+        queries = self.queries.batch(step).rows(self._share)
         figures = self._swap_if_newer(step, queries)
         chosen_BK, near = self._choose(queries)
         lag = self._watch_lag(step)
@@ -176,19 +180,20 @@ class Pretraining:
 
     def _step_tensors(self, queries, chosen_BK):
         """The batch of a training step, or the list of its parts (pretrain.micro_batches)."""
-        parts = self.config.pretrain.micro_batches
-        if parts == 1:
+        parts = self.config.pretrain.micro_batches * self._replicas
+        if parts == 1 and not self._is_divided:
             return self._tensors(queries, chosen_BK)
-        return [_constants(arrays) for arrays in micro_batches(queries, chosen_BK, parts, self._arrays)]
+        found = micro_batches(queries, chosen_BK, parts, self._arrays, self._replicas)
+        return [_constants(arrays) for arrays in found]
 
     def _tensors(self, queries, chosen_BK):
         return _constants(self._arrays(queries, chosen_BK))
 
     def _arrays(self, queries, chosen_BK):
         width = self.config.finetune.max_span_width if self.model.span_reader else 0
-        return realm_batch(
-            queries, chosen_BK, self.context.blocks, self.context.tokenizer, self.config.lengths, width
-        )
+        lengths = self.config.lengths
+        batch = realm_batch(queries, chosen_BK, self.context.blocks, self.context.tokenizer, lengths, width)
+        return padded(batch, realm_shapes(lengths, batch)) if self._is_static else batch
 
     def _choose(self, queries):
         """Rows of the candidates of each query, int64 [B, K], and how many near-duplicates a query had on average."""
@@ -386,6 +391,7 @@ class Pretraining:
             begun=self._begun,
             state=self._state,
             keep=settings.keep_checkpoints,
+            jit_compile=self.config.encoder.jit_compile,
         )
         done = os.path.join(self.embedder_dir, DONE)
         if os.path.exists(done):
