@@ -72,6 +72,7 @@ def served(context):
     return [(line["step"], line["index_step"]) for line in read_swaps(context)]
 
 
+@pytest.mark.slow
 def test_batches_made_ahead_change_nothing(start):
     runs = [copied(start, str(prefetch), prefetch=prefetch) for prefetch in (False, True)]
     for context in runs:
@@ -81,6 +82,7 @@ def test_batches_made_ahead_change_nothing(start):
     assert served(runs[0]) == served(runs[1]) == [(3, 3), (6, 6), (9, 9)]
 
 
+@pytest.mark.slow
 def test_sigterm_during_hooks_leaves_them_and_they_are_made_again(start):
     """Once in the middle of the embedding pass of an inline refresh, once in the evaluation after the sixth step."""
     undisturbed, stopped = copied(start, "a"), copied(start, "b")
