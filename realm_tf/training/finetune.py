@@ -95,7 +95,8 @@ def _start(context, system, questions):
     if context.config.finetune.recompute_layers:
         recompute_layers(retriever.query_embedder.backbone, reader.backbone)
     model, query_fn = OpenQA(retriever, reader), make_query_fn(retriever)
-    data = QABatches(context, index_lib.load(index_path), index_lib.load_embeddings(index_path), query_fn)
+    index = strategy.outside(index_lib.load, index_path)
+    data = QABatches(context, index, index_lib.load_embeddings(index_path), query_fn)
     is_static = strategy.wants_static_shapes(context.config)
     shaped = functools.partial(padded, shapes=open_qa_shapes(context.config.lengths) if is_static else {})
     return finetuned.Start(

@@ -67,7 +67,7 @@ class Pretraining:
         self.exclude = "none" if self.config.corpus.pretrain_input else settings.exclude
         self.queries = context.pretrain_queries(settings.batch_size)
         self._say_counts()
-        self.refresher = Refresher(context.workdir, self.config.index)
+        self.refresher = strategy.outside(Refresher, context.workdir, self.config.index)
         self._resumed = self._drop_newer_than_checkpoint()
         self._open_index()
         self._process, self._warned, self._warned_of_lag = None, False, False
@@ -102,7 +102,7 @@ class Pretraining:
         """The index of the step that was done last: of the first one, or as the record has it."""
         step = self._resumed["step"]
         if not artifacts.newest(self.index_dir):
-            self.refresher.refresh_in_place(0, self._embedder(0))
+            strategy.outside(self.refresher.refresh_in_place, 0, self._embedder(0))
         wanted = self._resumed.get("state", {}).get("index_step", 0)
         if self._refresh_if_too_old(step):
             wanted = step
@@ -110,11 +110,12 @@ class Pretraining:
             # Gone where a damaged checkpoint makes training go back further than to the last one.
             for version in {wanted, *([] if self._replay is not None else [artifacts.newest(self.embedder_dir)[0]])}:
                 if artifacts.is_complete(self._embedder(version)):
-                    self._versions.restore(version, self._embedder(version), self.refresher)
+                    strategy.outside(self._versions.restore, version, self._embedder(version), self.refresher)
         found = self._versions.newest(wanted - 1, wanted) or self._versions.newest()
         if not found:
             raise UserError(f"{self.index_dir} holds no whole index: delete it and run the same command again")
-        self.index = SearchableIndex(found[1], self.context.blocks.manifest["corpus_fingerprint"])
+        fingerprint = self.context.blocks.manifest["corpus_fingerprint"]
+        self.index = strategy.outside(SearchableIndex, found[1], fingerprint)
         before = self._record.index_at(step)
         if self.index.step != before:
             self._record.add({"step": step, "index_step": self.index.step, "lag_before": step - before})
@@ -129,7 +130,7 @@ class Pretraining:
         """Whether a run that was stopped by `pretrain.stop_lag_steps` goes on with a newer index."""
         limit, embedder = self.config.pretrain.stop_lag_steps, artifacts.newest(self.embedder_dir)
         if self._replay is None and limit and step - artifacts.newest(self.index_dir)[0] > limit and embedder:
-            self.refresher.refresh_in_place(*embedder)
+            strategy.outside(self.refresher.refresh_in_place, *embedder)
             return True
         return False
 
@@ -236,7 +237,7 @@ class Pretraining:
             return {}
         line = {"step": step, "index_step": found[0], "lag_before": step - self.index.step}
         before_BK = self._choose(queries)[0]
-        self.index.swap(found[1])
+        strategy.outside(self.index.swap, found[1])
         line["changed_candidates"] = candidates.changed(before_BK, self._choose(queries)[0])
         line |= self._times.at_swap(self.index.manifest)
         self._record.add(line)
@@ -254,7 +255,7 @@ class Pretraining:
         path, embedder = os.path.join(self.index_dir, f"step_{version}"), self._embedder(version)
         if damage(path) and not artifacts.is_complete(embedder):
             raise UserError(f"the index of step {version} is to be replayed, but {embedder} is gone: begin anew")
-        self._versions.restore(version, embedder, self.refresher)
+        strategy.outside(self._versions.restore, version, embedder, self.refresher)
         return version, path
 
     def _watch_lag(self, step):
@@ -290,7 +291,7 @@ class Pretraining:
         if self._publishes(step) and not self._has_no_patience():
             path = self._publish_embedder(step)
             if self.refresh == "inline" and self._replay is None:
-                self.refresher.refresh_in_place(step, path)
+                strategy.outside(self.refresher.refresh_in_place, step, path)
 
     def _publishes(self, step):
         settings = self.config.pretrain
@@ -483,7 +484,7 @@ def pretrain(context, refresh=None, profile_steps="", replay=""):
     lines = read_metrics(context.path("pretrain"))
     path = os.path.join(run.embedder_dir, f"step_{final}")
     if not is_index_of(os.path.join(run.index_dir, f"step_{final}"), path):
-        run.refresher.refresh_in_place(final, path)
+        strategy.outside(run.refresher.refresh_in_place, final, path)
     _publish_reader(context, run.reader_parts(), final)
     swaps = read_swaps(context)
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]

@@ -6,6 +6,7 @@ replicas within the step (`with_totals`), and so are gradients, so that every re
 copy of the weights. Outside of a scope there is one replica, and nothing of this costs anything.
 """
 
+import concurrent.futures
 import json
 import os
 
@@ -114,6 +115,14 @@ def share(batch_size):
 def wants_static_shapes(config):
     """Whether batches are to have one shape: where a program is compiled for each."""
     return config.encoder.jit_compile or isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+
+
+def outside(function, *arguments):
+    """What a function gives out of the scope: SavedModels are not loaded, and searched, as copies on every replica."""
+    if replicas() == 1:
+        return function(*arguments)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:  # scopes are a thread's own
+        return thread.submit(function, *arguments).result()
 
 
 # === Around a step ===
