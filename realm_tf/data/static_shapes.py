@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from realm_tf.data.inputs import round_up
+from realm_tf.data.inputs import BUCKET, round_up
 
 
 def realm_shapes(lengths, batch):
     """{feature: shape} of a `models.realm.Realm` batch, None where a dimension stays; every candidate another block."""
     query = (None, lengths.query)
-    block, joint = (batch["slots"].size, lengths.block), (None, lengths.joint)
+    candidates = -(-batch["slots"].size // BUCKET) * BUCKET
+    block, joint = (candidates, lengths.block), (None, lengths.joint)
     null = (None, round_up(lengths.query + 1, lengths.joint))
     return {
         "query_ids": query,
