@@ -30,7 +30,7 @@ def compare(arguments, workdir, undisturbed, kills, rng):
     """
     if os.path.exists(workdir):
         raise UserError(f"{workdir} is there already: name a folder that is not, for the run that is killed")
-    expected, seconds = figures(undisturbed), seconds_of(undisturbed)
+    seconds, expected = seconds_of(undisturbed), figures(undisturbed)
     flags = [f"--workdir={workdir}", *arguments]
     os.makedirs(os.path.dirname(os.path.abspath(workdir)), exist_ok=True)
     instants = []
