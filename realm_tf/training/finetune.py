@@ -85,7 +85,8 @@ def finetune(context, system="realm", profile_steps=""):
             profile=profile,
         )
     )
-    finetuned.publish(context, system, start)
+    if strategy.is_chief():
+        finetuned.publish(context, system, start)
     return lines
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from realm_tf.errors import UserError
 from realm_tf.progress import Progress, say
-from realm_tf.training import checkpoint
+from realm_tf.training import checkpoint, strategy
 from realm_tf.training.background_writer import BackgroundWriter
 from realm_tf.training.batches import Batches
 from realm_tf.training.metric_log import MetricLog
@@ -79,7 +79,8 @@ def train(task):
     Raises: `UserError` if the loss explodes, or it or a weight is not finite; the last good checkpoint stays.
       `SystemExit` (143) after SIGTERM, once the step under way is done and kept.
     """
-    with Termination() as termination, BackgroundWriter() as writer, Batches(task.batch_fn) as batches:
+    termination = Termination(heeds_others=strategy.workers() > 1)
+    with termination, BackgroundWriter() as writer, Batches(task.batch_fn) as batches:
         training = _Training(task, termination, writer, batches)
         try:
             training.run()
@@ -94,15 +95,18 @@ class _Training:
     def __init__(self, task, termination, writer, batches):
         self._task, self._termination, self._writer, self._batches = task, termination, writer, batches
         self._parent = os.path.join(task.directory, "checkpoints")
-        restored = checkpoint.restore(self._parent, task.parts, task.optimizer) or {"step": 0}
+        self._writes = strategy.is_chief()
+        restored = strategy.chief_first(lambda: checkpoint.restore(self._parent, task.parts, task.optimizer))
+        restored = restored or {"step": 0}
         self._step = restored["step"]
         self._hooks_are_due = restored.get("hooks_are_due", False)
         self._seen = _unpacked(restored.get("seen", {}))
         self._facts, self._kept = {}, (self._step, self._hooks_are_due)
         self._profile = task.profile or StepProfile("", task.directory)
         self._profile.require_within(self._step, task.steps)
-        self._log = MetricLog(task.directory)
-        self._log.resume_at(self._step)
+        self._log = MetricLog(task.directory) if self._writes else None
+        if self._log:
+            self._log.resume_at(self._step)
         self._step_fn = make_step(task)
         self.lines = []
 
@@ -120,10 +124,12 @@ class _Training:
                 ended = task.should_end()
                 if self._step % task.checkpoint_steps == 0 or self._step == task.steps or ended:
                     self._save()
-                if self._termination.received and not (ended or self._step == task.steps):
+                terminated = any(strategy.of_all(int(self._termination.received)))
+                if terminated and not (ended or self._step == task.steps):
                     raise TerminatedError
         self._writer.wait()
         self._close()
+        strategy.barrier()
 
     def leave(self):
         """Keeps the last whole step and exits."""
@@ -164,13 +170,16 @@ class _Training:
                 extra.update(hook(step) or {})
         if extra or step % LOG_EVERY == 0 or step == task.steps:
             self.lines.append({name: _mean(values) for name, values in self._seen.items()} | extra)
-            self._log.write(step, learning_rate=task.optimizer.learning_rate(step - 1), **self.lines[-1])
+            if self._log:
+                self._log.write(step, learning_rate=task.optimizer.learning_rate(step - 1), **self.lines[-1])
             self._seen.clear()
         self._hooks_are_due = False
         self._facts = {"seen": _packed(self._seen), "state": task.state()}
 
     def _save(self):
         """Keeps the state of now: copied here, written while training goes on."""
+        if not self._writes:
+            return
         task, step = self._task, self._step
         arrays = checkpoint.snapshot(task.parts, task.optimizer)
         facts = {**task.facts, **self._facts, "hooks_are_due": self._hooks_are_due}
@@ -179,7 +188,8 @@ class _Training:
 
     def _close(self):
         self._profile.stop()
-        self._log.close()
+        if self._log:
+            self._log.close()
 
     def _batch(self, number):
         try:

@@ -68,7 +68,9 @@ class Pretraining:
         self.queries = context.pretrain_queries(settings.batch_size)
         self._say_counts()
         self.refresher = strategy.outside(Refresher, context.workdir, self.config.index)
-        self._resumed = self._drop_newer_than_checkpoint()
+        self._is_chief, self._has_others = strategy.is_chief(), strategy.workers() > 1
+        self._resumed = strategy.chief_first(self._drop_newer_than_checkpoint)
+        self._agreed = math.inf  # the newest index that all workers see
         self._open_index()
         self._process, self._warned, self._warned_of_lag = None, False, False
         self._times = StepTimes()
@@ -87,6 +89,8 @@ class Pretraining:
         checkpoints, best = self.context.path("pretrain", "checkpoints"), self.context.path("pretrain", BEST)
         restored = checkpoint.newest_good(checkpoints)
         step = restored[0] if restored else 0
+        if not self._is_chief:
+            return artifacts.manifest(restored[1]) if restored else {"step": 0}
         # What it was writing when it was killed goes too; index/ is seen to by whoever holds its lease.
         for parent in (self.embedder_dir, checkpoints, best):
             artifacts.tidy(parent, alone=True)
@@ -101,24 +105,29 @@ class Pretraining:
     def _open_index(self):
         """The index of the step that was done last: of the first one, or as the record has it."""
         step = self._resumed["step"]
-        if not artifacts.newest(self.index_dir):
-            strategy.outside(self.refresher.refresh_in_place, 0, self._embedder(0))
-        wanted = self._resumed.get("state", {}).get("index_step", 0)
-        if self._refresh_if_too_old(step):
-            wanted = step
-        elif self._makes_indexes():
-            # Gone where a damaged checkpoint makes training go back further than to the last one.
-            for version in {wanted, *([] if self._replay is not None else [artifacts.newest(self.embedder_dir)[0]])}:
-                if artifacts.is_complete(self._embedder(version)):
-                    strategy.outside(self._versions.restore, version, self._embedder(version), self.refresher)
+        wanted = strategy.of_all(self._make_missing_indexes(step) if self._is_chief else 0)[0]
         found = self._versions.newest(wanted - 1, wanted) or self._versions.newest()
         if not found:
             raise UserError(f"{self.index_dir} holds no whole index: delete it and run the same command again")
         fingerprint = self.context.blocks.manifest["corpus_fingerprint"]
         self.index = strategy.outside(SearchableIndex, found[1], fingerprint)
         before = self._record.index_at(step)
-        if self.index.step != before:
+        if self.index.step != before and self._is_chief:
             self._record.add({"step": step, "index_step": self.index.step, "lag_before": step - before})
+
+    def _make_missing_indexes(self, step):
+        """Which index that is, made if it is gone."""
+        if not artifacts.newest(self.index_dir):
+            strategy.outside(self.refresher.refresh_in_place, 0, self._embedder(0))
+        if self._refresh_if_too_old(step):
+            return step
+        wanted = self._resumed.get("state", {}).get("index_step", 0)
+        if self._makes_indexes():
+            # Gone where a damaged checkpoint makes training go back further than to the last one.
+            for version in {wanted, *([] if self._replay is not None else [artifacts.newest(self.embedder_dir)[0]])}:
+                if artifacts.is_complete(self._embedder(version)):
+                    strategy.outside(self._versions.restore, version, self._embedder(version), self.refresher)
+        return wanted
 
     def _embedder(self, step):
         return os.path.join(self.embedder_dir, f"step_{step}")
@@ -167,6 +176,9 @@ class Pretraining:
         return self.refresh != "inline" or not self._publishes(number)
 
     def _begun(self, number):
+        if self._has_others and not self._makes_indexes():
+            newest = self._versions.newest(self.index.step, number)
+            self._agreed = min(strategy.of_all(newest[0] if newest else self.index.step))
         self._times.begin()
         self._index_step, self._lag = self._of_batch.pop(number)
 
@@ -240,12 +252,13 @@ class Pretraining:
         strategy.outside(self.index.swap, found[1])
         line["changed_candidates"] = candidates.changed(before_BK, self._choose(queries)[0])
         line |= self._times.at_swap(self.index.manifest)
-        self._record.add(line)
+        if self._is_chief:
+            self._record.add(line)
         return {"changed_candidates": line["changed_candidates"]}
 
     def _newer_index(self, step):
         # One of a step that is still to come is of a training that was killed, and whose refresher was not yet told.
-        return self._versions.newest(self.index.step, step)
+        return self._versions.newest(self.index.step, min(step, self._agreed))
 
     def _index_of_replay(self, step):
         """(step, path) of the index that the record names for that step, made now; None if it names none."""
@@ -255,7 +268,7 @@ class Pretraining:
         path, embedder = os.path.join(self.index_dir, f"step_{version}"), self._embedder(version)
         if damage(path) and not artifacts.is_complete(embedder):
             raise UserError(f"the index of step {version} is to be replayed, but {embedder} is gone: begin anew")
-        strategy.outside(self._versions.restore, version, embedder, self.refresher)
+        strategy.chief_first(lambda: strategy.outside(self._versions.restore, version, embedder, self.refresher))
         return version, path
 
     def _watch_lag(self, step):
@@ -288,10 +301,13 @@ class Pretraining:
 
     def publish(self, step):
         """Now and then the embedder of now, for the refresher; inline refresh follows. The last is published after."""
-        if self._publishes(step) and not self._has_no_patience():
+        if not self._publishes(step) or self._has_no_patience():
+            return
+        if self._is_chief:
             path = self._publish_embedder(step)
             if self.refresh == "inline" and self._replay is None:
                 strategy.outside(self.refresher.refresh_in_place, step, path)
+        strategy.barrier()
 
     def _publishes(self, step):
         settings = self.config.pretrain
@@ -325,7 +341,7 @@ class Pretraining:
             figures["zero_shot_recall_at_1"] = recall["recall_at_1"]
             figures["zero_shot_mrr"] = recall["mrr"]
             self._warn_if_recall_falls(step, recall["mrr"])
-        if figures[UTILITY] > max(self._utilities, default=-math.inf):
+        if self._is_chief and figures[UTILITY] > max(self._utilities, default=-math.inf):
             self._keep_best(step, figures[UTILITY])
         self._utilities.append(figures[UTILITY])
         return figures
@@ -395,14 +411,15 @@ class Pretraining:
             jit_compile=self.config.encoder.jit_compile,
         )
         done = os.path.join(self.embedder_dir, DONE)
-        if os.path.exists(done):
+        if self._is_chief and os.path.exists(done):
             os.remove(done)
-        background = self.refresh == "background" and self._replay is None
+        background = self._is_chief and self.refresh == "background" and self._replay is None
         self._process = self._start_refresher() if background else None
         try:
             loop.train(task)
             last = artifacts.newest(self.context.path("pretrain", "checkpoints"))[0]
-            self._record.cut(last)  # a swap for a batch that was made and is not trained on
+            if self._is_chief:
+                self._record.cut(last)  # a swap for a batch that was made and is not trained on
             if self._is_too_old():
                 raise UserError(
                     f"the index is {self._lag} steps old, more than pretrain.stop_lag_steps={settings.stop_lag_steps} "
@@ -422,6 +439,8 @@ class Pretraining:
         return final
 
     def _end_refresher(self):
+        if not self._is_chief:
+            return
         artifacts.write_json(os.path.join(self.embedder_dir, DONE), {"finished": artifacts.now()})
         if self._process:
             self._process.wait()
@@ -434,7 +453,8 @@ class Pretraining:
             chosen, path = artifacts.newest(self.context.path("pretrain", BEST))
             weights.load(os.path.join(path, build.WEIGHTS), self._parts())
             say(f"the best held-out utility was at step {chosen} of {last}: that state is published")
-        self._publish_embedder(last, chosen_step=chosen)
+        if self._is_chief:
+            self._publish_embedder(last, chosen_step=chosen)
         return last
 
     def _parts(self):
@@ -482,10 +502,12 @@ def pretrain(context, refresh=None, profile_steps="", replay=""):
     run = Pretraining(context, refresh or context.config.pretrain.refresh, swaps)
     final = run.run(profile)
     lines = read_metrics(context.path("pretrain"))
-    path = os.path.join(run.embedder_dir, f"step_{final}")
-    if not is_index_of(os.path.join(run.index_dir, f"step_{final}"), path):
-        strategy.outside(run.refresher.refresh_in_place, final, path)
-    _publish_reader(context, run.reader_parts(), final)
+    if strategy.is_chief():
+        path = os.path.join(run.embedder_dir, f"step_{final}")
+        if not is_index_of(os.path.join(run.index_dir, f"step_{final}"), path):
+            strategy.outside(run.refresher.refresh_in_place, final, path)
+        _publish_reader(context, run.reader_parts(), final)
+    strategy.barrier()
     swaps = read_swaps(context)
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
     last_lag = final - 1 - (swaps[-1]["index_step"] if swaps else 0)

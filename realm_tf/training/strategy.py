@@ -7,6 +7,7 @@ copy of the weights. Outside of a scope there is one replica, and nothing of thi
 """
 
 import concurrent.futures
+import functools
 import json
 import os
 
@@ -125,6 +126,40 @@ def outside(function, *arguments):
         return thread.submit(function, *arguments).result()
 
 
+# === Between processes, all of which call these, in the same order, from their main threads ===
+
+
+def of_all(value):
+    """[int] of the workers, in their order; that of this one alone where there are no others."""
+    if workers() == 1:
+        return [value]
+    found = _gather(tf.distribute.get_strategy())(tf.constant(value, tf.int64)).numpy()
+    return [int(v) for v in found[:: local_replicas()]]
+
+
+def barrier():
+    """Returns once all workers have come here."""
+    of_all(0)
+
+
+def chief_first(function):
+    """What a function gives; the others call it when the chief, who may mend what it finds, has done with it."""
+    if is_chief():
+        value = function()
+        barrier()
+        return value
+    barrier()
+    return function()
+
+
+@functools.cache
+def _gather(strategy):
+    def on_a_replica(value):
+        return tf.distribute.get_replica_context().all_gather(value[None], axis=0)
+
+    return tf.function(lambda value: strategy.experimental_local_results(strategy.run(on_a_replica, (value,)))[0])
+
+
 # === Around a step ===
 
 
@@ -166,7 +201,10 @@ def replica():
 
 def summed(values):
     """A nest of tensors, each summed over the replicas."""
-    return values if replicas() == 1 else tf.distribute.get_replica_context().all_reduce(SUM, values)
+    if replicas() == 1:
+        return values
+    # As tensors of this replica's device: arguments of a function have none.
+    return tf.distribute.get_replica_context().all_reduce(SUM, tf.nest.map_structure(tf.identity, values))
 
 
 def with_totals(batch):

@@ -13,9 +13,11 @@ class Termination:
     """A context in which SIGTERM is noted; between steps it is then heeded.
 
     Signals reach the main thread alone; a context in another thread notes nothing.
+    heeds_others: whether other processes wait for what this one does: then nothing is left half-way.
     """
 
-    def __init__(self):
+    def __init__(self, heeds_others=False):
+        self._heeds_others = heeds_others
         self.received = self._may_leave = False
         self._before = None
 
@@ -37,6 +39,9 @@ class Termination:
     @contextlib.contextmanager
     def leaves(self):
         """What runs in this context is left at once, with `TerminatedError`, when SIGTERM comes or has come."""
+        if self._heeds_others:
+            yield
+            return
         try:
             self._may_leave = True
             if self.received:

@@ -22,13 +22,14 @@ def warm_start(context, profile_steps=""):
     if config.warm_start.projection == "principal":
         principal.project(context, retriever)
     start, inputs = context.path("warm_start", "start"), context.inputs("blocks")
-    if not artifacts.is_complete(start):
+    if strategy.is_chief() and not artifacts.is_complete(start):
         build.publish_retriever(start, retriever, config, context.tokenizer, step=0, inputs=inputs)
     profile = StepProfile(profile_steps, context.path("warm_start"))
     lines = _train(context, retriever, profile) if config.warm_start.steps else []
-    build.publish_retriever(
-        context.path("embedder", "step_0"), retriever, config, context.tokenizer, step=0, inputs=inputs
-    )
+    if strategy.is_chief():
+        build.publish_retriever(
+            context.path("embedder", "step_0"), retriever, config, context.tokenizer, step=0, inputs=inputs
+        )
     return lines
 
 
