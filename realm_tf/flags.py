@@ -1,5 +1,6 @@
 """The flags that binaries share, defined once, and the way every binary starts."""
 
+import contextlib
 import errno
 import faulthandler
 import logging as python_logging
@@ -62,11 +63,25 @@ def define_strategy():
     )
 
 
+@contextlib.contextmanager
 def strategy_scope(defined):
-    """The scope of the strategy that the flags of `define_strategy` name; before TensorFlow does anything."""
+    """The scope of the strategy that the flags of `define_strategy` name; before TensorFlow does anything.
+
+    Where another worker is gone, this process starts itself again, with the same flags: it goes on from the last
+    checkpoint once the other one is back.
+    """
     from realm_tf.training import strategy
 
-    return strategy.make(*(flag.value for flag in defined)).scope()
+    try:
+        with strategy.make(*(flag.value for flag in defined)).scope():
+            yield
+    except strategy.PEER_GONE as error:
+        if defined[0].value != "multiworker":
+            raise
+        message = str(error).splitlines()[0][:160]
+        print(f"another worker is gone ({message}): going on from the last checkpoint when it is back", file=sys.stderr)
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(main):

@@ -426,8 +426,8 @@ class Pretraining:
                     "allows: see to the refresher (its words are in refresh.log) and run the same command again"
                 )
             final = self._publish_last()
-        except SystemExit:
-            # SIGTERM: this machine is about to go. Training is not over, and an index takes minutes.
+        except (SystemExit, *strategy.PEER_GONE):
+            # SIGTERM, this machine is about to go; or another worker has. Training is not over, an index takes minutes.
             if self._process:
                 self._process.terminate()
                 self._process.wait()

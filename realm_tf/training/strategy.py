@@ -18,6 +18,8 @@ from realm_tf.errors import UserError
 NAMES = ("one", "mirrored", "multiworker", "tpu")
 TOTAL = "_total"  # how the features end that normalise a loss: sums over all replicas
 SUM = tf.distribute.ReduceOp.SUM
+# What the operations between workers end with when one of them does.
+PEER_GONE = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 
 
 # === Which ===
