@@ -110,7 +110,7 @@ def _same(path, other):
 
 def _stage(workdir):
     folder = os.path.join(workdir, "stages")
-    names = os.listdir(folder) if os.path.isdir(folder) else []
+    names = [name for name in os.listdir(folder) if "unfinished" not in name] if os.path.isdir(folder) else []
     names.sort(key=lambda name: os.path.getmtime(os.path.join(folder, name)))
     step = artifacts.newest(os.path.join(workdir, "pretrain", "checkpoints"))
     done = names[-1].split(".")[0] if names else "none"

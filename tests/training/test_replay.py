@@ -107,7 +107,7 @@ def test_sigterm_during_hooks_leaves_them_and_they_are_made_again(start):
 
 @pytest.mark.slow
 def test_a_background_run_is_repeated_from_its_record(start, tmp_path):
-    background, repeated = copied(start, "a", steps=60), copied(start, "b", steps=60)
+    background, repeated = copied(start, "a", steps=300), copied(start, "b", steps=300)
     assert run_forked(tmp_path, "realm_tf.pretrain", f"--workdir={background.workdir}", "--refresh=background")[0] == 0
     swaps = served(background)
     assert swaps  # otherwise nothing was replayed
@@ -115,7 +115,7 @@ def test_a_background_run_is_repeated_from_its_record(start, tmp_path):
     code, _, words = run_forked(tmp_path, "realm_tf.pretrain", f"--workdir={repeated.workdir}", f"--replay={record}")
     assert code == 0, words
     assert served(repeated) == swaps
-    for name in ("reader/weights.safetensors", "embedder/step_60/weights.safetensors"):
+    for name in ("reader/weights.safetensors", "embedder/step_300/weights.safetensors"):
         require_same(load_file(background.path(name)), load_file(repeated.path(name)))
 
 
