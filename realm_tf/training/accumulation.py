@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from realm_tf.training import strategy
+from realm_tf.training.traced import on_replicas
 
 
 class Accumulation:
@@ -22,7 +23,7 @@ class Accumulation:
     def __init__(self, gradients_of, optimizer):
         self._gradients_of, self._optimizer = gradients_of, optimizer
         self._sums, self._present = None, set()
-        self._add = tf.function(strategy.spread(self._add_part), reduce_retracing=True)
+        self._add = on_replicas(self._add_part)
         self._apply = tf.function(strategy.spread(self._apply_sums))
 
     def step(self, batches, learning_rate, number):
@@ -30,7 +31,7 @@ class Accumulation:
         parts that have them, and `gradient_norm`."""
         if self._sums is None:
             self._sums = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self._optimizer.variables]
-        parts = [self._add(batch, number, tf.constant(i), len(batches)) for i, batch in enumerate(batches)]
+        parts = [self._add(batch, number, tf.constant(i), tf.constant(len(batches))) for i, batch in enumerate(batches)]
         measures = {name: _together(name, [float(part[name]) for part in parts]) for name in parts[0]}
         return {**measures, "gradient_norm": self._apply(learning_rate, number)}
 

@@ -28,6 +28,7 @@ from realm_tf.training.refresh_cost import StepTimes, refresh_cost
 from realm_tf.training.refresh_loop import DONE
 from realm_tf.training.refresher import Refresher, SearchableIndex, is_index_of
 from realm_tf.training.step_profile import StepProfile
+from realm_tf.training.traced import Traced
 
 BEST = "best"
 UTILITY = "held_out_retrieval_utility"
@@ -79,7 +80,7 @@ class Pretraining:
         # A run that resumes is measured against the best of the whole run.
         state = self._resumed.get("state", {})
         self._best_mrr, self._utilities = state.get("best_mrr", 0.0), list(state.get("utilities", ()))
-        self._eval_step = tf.function(lambda batch: self.model(batch, training=False)[1], reduce_retracing=True)
+        self._eval_step = Traced(lambda batch: self.model(batch, training=False)[1])
 
     def _drop_newer_than_checkpoint(self):
         """A run that resumes makes the steps after its checkpoint anew: what they published does not count.

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from realm_tf.errors import UserError
 from realm_tf.training import strategy
 from realm_tf.training.accumulation import Accumulation
+from realm_tf.training.traced import on_replicas
 
 
 def make_step(task):
@@ -18,7 +18,8 @@ def make_step(task):
     def gradients_of(batch, number, part, parts):
         # Dropout is a function of the step too: a run that resumes draws the masks that an undisturbed one draws. Each
         # part has its own, the same ones whether replicas or micro-batches divide the batch.
-        drawn = tf.cast(number, tf.int64) * 4096 + 16 * (strategy.replica() * parts + tf.cast(part, tf.int64))
+        place = strategy.replica() * tf.cast(parts, tf.int64) + tf.cast(part, tf.int64)
+        drawn = tf.cast(number, tf.int64) * 4096 + 16 * place
         for i, state in enumerate(seeds):
             value = tf.stack([tf.constant(i + 1, state.dtype), tf.cast(drawn, state.dtype)])
             tf.raw_ops.AssignVariableOp(resource=state.value.handle, value=value)
@@ -30,9 +31,7 @@ def make_step(task):
         gradients, measures = gradients_of(batch, number, 0, 1)
         return {**measures, "gradient_norm": task.optimizer.apply(_summed(gradients), learning_rate, number)}
 
-    if task.jit_compile and strategy.replicas() > 1:
-        raise UserError("encoder.jit_compile compiles the step of one device: leave it off with several replicas")
-    whole = tf.function(strategy.spread(on_a_replica), reduce_retracing=True, jit_compile=task.jit_compile or None)
+    whole = on_replicas(on_a_replica, task.jit_compile)
     in_parts = Accumulation(gradients_of, task.optimizer)
 
     def step(batch, learning_rate, number):

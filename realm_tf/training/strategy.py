@@ -55,7 +55,7 @@ def _tpu(name):
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, tf.errors.OpError) as error:
+    except (ValueError, OSError, tf.errors.OpError) as error:
         raise UserError(f"--strategy=tpu: no TPU is reached as {name!r} ({error}): name it with --tpu") from error
     return tf.distribute.TPUStrategy(resolver)
 
