@@ -63,6 +63,29 @@ def define_strategy():
     )
 
 
+def define_refresh_devices():
+    """--refresh_devices: how a host is divided between trainer and refresher."""
+    return flags.DEFINE_list(
+        "refresh_devices",
+        [],
+        "Numbers of the accelerators of this host, or of its cores where it has none, that are the refresher's; the "
+        "trainer has the others. Empty: both use all.",
+    )
+
+
+def divide_host(defined, takes):
+    """Restricts this process to its devices; see `strategy.divide_host`. Raises `UserError` for what is no number."""
+    if not defined.value:
+        return
+    from realm_tf.training import strategy
+
+    try:
+        numbers = [int(value) for value in defined.value]
+    except ValueError:
+        raise UserError(f"--refresh_devices={','.join(defined.value)}: give numbers, for example 6,7") from None
+    strategy.divide_host(numbers, takes)
+
+
 @contextlib.contextmanager
 def strategy_scope(defined):
     """The scope of the strategy that the flags of `define_strategy` name; before TensorFlow does anything.

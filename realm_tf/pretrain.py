@@ -14,6 +14,7 @@ WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
 PROFILE_STEPS = flags.define_profile_steps()
 STRATEGY = flags.define_strategy()
+REFRESH_DEVICES = flags.define_refresh_devices()
 REFRESH = absl_flags.DEFINE_enum(
     "refresh",
     None,
@@ -32,9 +33,10 @@ REPLAY = absl_flags.DEFINE_string(
 def main(_):
     from realm_tf.training.pretrain import pretrain
 
+    flags.divide_host(REFRESH_DEVICES, takes=False)
     with flags.strategy_scope(STRATEGY):
         context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain")
-        pretrain(context, REFRESH.value, PROFILE_STEPS.value, REPLAY.value)
+        pretrain(context, REFRESH.value, PROFILE_STEPS.value, REPLAY.value, REFRESH_DEVICES.value)
 
 
 if __name__ == "__main__":

@@ -43,11 +43,13 @@ class Pretraining:
     """One pre-training run: model, data, the index of now, and the trainer's half of the refresh.
 
     replay: {step: step of the index that is swapped in there} (see `read_replay`), or None. A replay makes those
-    indexes in place, from the embedders of those steps, whatever `refresh` is.
+    indexes in place, from the embedders of those steps, whatever `refresh` is. refresh_devices: what the refresher is
+    told of its devices.
     """
 
-    def __init__(self, context, refresh, replay=None):
+    def __init__(self, context, refresh, replay=None, refresh_devices=()):
         self.context, self.config, self.refresh, self._replay = context, context.config, refresh, replay
+        self._refresh_devices = tuple(refresh_devices)
         settings, tokenizer = self.config.pretrain, context.tokenizer
         # Asked for here, in the scope of the strategy, which other threads do not see.
         self._share, self._replicas = strategy.share(settings.batch_size), strategy.local_replicas()
@@ -476,6 +478,8 @@ class Pretraining:
             f"--parent={os.getpid()}",
             "--wait",  # for the one of a trainer that was killed, which ends within a second
         ]
+        if self._refresh_devices:
+            command.append(f"--refresh_devices={','.join(self._refresh_devices)}")
         say(f"refresher: {' '.join(command[1:])} (its words are in {log.name})")
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
@@ -484,7 +488,7 @@ def _constants(arrays):
     return {name: tf.constant(value) for name, value in arrays.items()}
 
 
-def pretrain(context, refresh=None, profile_steps="", replay=""):
+def pretrain(context, refresh=None, profile_steps="", replay="", refresh_devices=()):
     """Runs pre-training to its end and publishes the final embedder and reader.
 
     Args:
@@ -492,6 +496,7 @@ def pretrain(context, refresh=None, profile_steps="", replay=""):
       refresh: "background", "inline" or "never"; by default the configured one.
       profile_steps: see `StepProfile`.
       replay: path of the record of swaps of a run that is replayed, see `read_replay`; "" for none.
+      refresh_devices: what the refresher that is started is told of its devices.
 
     Returns: {"lines", "refreshes", "max_lag_steps", "mean_lag_steps", "refresh_cost": see `refresh_cost`}.
     """
@@ -500,7 +505,7 @@ def pretrain(context, refresh=None, profile_steps="", replay=""):
         train_reader(context, profile)
         return {"lines": [], "refreshes": 0, "max_lag_steps": 0.0, "mean_lag_steps": 0.0, "refresh_cost": {}}
     swaps = read_replay(replay, context.path("pretrain", SWAPS)) if replay else None
-    run = Pretraining(context, refresh or context.config.pretrain.refresh, swaps)
+    run = Pretraining(context, refresh or context.config.pretrain.refresh, swaps, refresh_devices)
     final = run.run(profile)
     lines = read_metrics(context.path("pretrain"))
     if strategy.is_chief():

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from realm_tf.errors import UserError
@@ -58,6 +59,29 @@ def _tpu(name):
     except (ValueError, OSError, tf.errors.OpError) as error:
         raise UserError(f"--strategy=tpu: no TPU is reached as {name!r} ({error}): name it with --tpu") from error
     return tf.distribute.TPUStrategy(resolver)
+
+
+def divide_host(refresh_devices, takes):
+    """Restricts this process to some devices of its host; before TensorFlow has done anything.
+
+    Args:
+      refresh_devices: numbers of the refresher's accelerators, or, on a host that has none, processor cores.
+      takes: whether this process is the refresher; the trainer gets the others.
+
+    Raises: `UserError` if there is no such device, or none is left.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    devices = gpus or list(range(os.cpu_count()))
+    unknown = sorted(set(refresh_devices) - set(range(len(devices))))
+    if unknown:
+        raise UserError(f"--refresh_devices={unknown[0]}: this host has devices 0 to {len(devices) - 1}")
+    own = [d for i, d in enumerate(devices) if (i in refresh_devices) == takes]
+    if not own:
+        raise UserError(f"--refresh_devices: all {len(devices)} devices of this host; leave one to the trainer")
+    if gpus:
+        tf.config.set_visible_devices(own, "GPU")
+    else:
+        os.sched_setaffinity(0, own)
 
 
 def _require_cluster():
@@ -189,6 +213,26 @@ def per_replica(values):
     return tf.distribute.get_strategy().experimental_distribute_values_from_function(
         lambda context: values[int(context.replica_id_in_sync_group) - first]
     )
+
+
+def over_rows(function):
+    """`function` of int32 arrays [R, ...] with the rows divided among the replicas of this process: array to array.
+
+    function: tensors to float32 [R, ...], row by row.
+    """
+    strategy, count = tf.distribute.get_strategy(), local_replicas()
+    divided = tf.function(lambda parts: strategy.run(lambda part: function(*part), (parts,)), reduce_retracing=True)
+
+    def run(*arrays):
+        rows = len(arrays[0])
+        size = -(-rows // count)
+        # Each has as many: the last row stands in where there are too few.
+        places = np.minimum(np.arange(count * size), rows - 1).reshape(count, size)
+        parts = [tuple(tf.constant(array[own]) for array in arrays) for own in places]
+        found = strategy.experimental_local_results(divided(per_replica(parts)))
+        return np.concatenate([value.numpy() for value in found])[:rows]
+
+    return run
 
 
 # === Within a step, on a replica ===

@@ -24,18 +24,33 @@ from tests.running import TINY, run_forked, start
 # Small rates from the first step on: where a gradient is nearly 0, Adam multiplies its rounding error.
 SETTINGS = ["encoder.dropout=0.0", "corpus.max_documents=12", "pretrain.refresh=never", "index.kind=exact"]
 SETTINGS += ["warm_start.optimizer.learning_rate=1e-5", "pretrain.optimizer.learning_rate=1e-5"]
+# Both halves of a batch have questions with an answer among all the blocks.
+SETTINGS += ["finetune.batch_size=16", "finetune.retriever_beam=100"]
 SETTINGS += ["finetune.optimizer.learning_rate=1e-5", "pretrain.span_weight=1.0", "finetune.max_span_width=4"]
 CHECKPOINTS = {"warm_start": "warm_start", "pretrain": "pretrain", "finetune": "finetune/realm"}
+QUICK_AND_SLOW = [
+    pytest.param("pretrain"),
+    *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("warm_start", "finetune")),
+]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that one device has trained, all three stages of it."""
+def pretrained(tmp_path_factory):
+    """A run that one device has warmed up and pre-trained."""
     run = tmp_path_factory.mktemp("one") / "run"
     context = RunContext(run, config_lib.load(TINY, SETTINGS))
     context.store_config()
-    stages.run_stages(context, ("blocks", "queries", "questions", "warm_start", "pretrain", "finetune_realm"), [])
+    stages.run_stages(context, ("blocks", "queries", "questions", "warm_start", "pretrain"), [])
     return run
+
+
+@pytest.fixture
+def whole(request, pretrained):
+    """The same run, fine-tuned too for a test of fine-tuning."""
+    parameters = getattr(request.node, "callspec", None)
+    if parameters and parameters.params.get("stage") == "finetune":
+        stages.run_stages(RunContext(pretrained), ("finetune_realm",), [])
+    return pretrained
 
 
 def before(whole, stage, folder):
@@ -69,13 +84,24 @@ def assert_same(run, whole, stage):
     np.testing.assert_allclose(losses(run, stage), losses(whole, stage), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("stage", CHECKPOINTS)
+@pytest.mark.parametrize("stage", QUICK_AND_SLOW)
 def test_two_devices_give_the_losses_and_weights_of_one(whole, tmp_path, stage):
     run = before(whole, stage, tmp_path)
     flags = (f"--workdir={run}", "--strategy=mirrored", "--logical_cpus=2")
     code, _, words = run_forked(tmp_path, f"realm_tf.{stage}", *flags)
     assert code == 0, words
     assert_same(run, whole, stage)
+
+
+def test_two_devices_embed_as_one(whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    artifacts.remove(run / "index" / "step_6")
+    core = str(max(os.sched_getaffinity(0)))
+    flags = (f"--workdir={run}", "--once", "--strategy=mirrored", "--logical_cpus=2", f"--refresh_devices={core}")
+    code, _, words = run_forked(tmp_path, "realm_tf.refresh", *flags)
+    assert code == 0, words
+    found, expected = (np.load(r / "index" / "step_6" / "embeddings.npy") for r in (run, whole))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 # === Several processes ===
@@ -236,6 +262,12 @@ def test_a_batch_that_cannot_be_divided_is_told(whole, tmp_path):
     flags = (f"--workdir={run}", "--strategy=mirrored", "--logical_cpus=3")
     code, _, words = run_forked(tmp_path, "realm_tf.pretrain", *flags)
     assert code == 2 and "a batch of 4 cannot be divided among 3 replicas" in words and "Traceback" not in words
+
+
+@pytest.mark.parametrize("value, words", [("99", "this host has devices 0 to"), ("x", "give numbers")])
+def test_wrong_refresh_devices_are_told(whole, tmp_path, value, words):
+    code, _, found = run_forked(tmp_path, "realm_tf.refresh", f"--workdir={whole}", f"--refresh_devices={value}")
+    assert code == 2 and words in found and "Traceback" not in found
 
 
 def test_a_tpu_that_is_not_there_is_told():
