@@ -88,6 +88,9 @@ class EncoderConfig:
     projection_scale: float = 1.0
     # Keras dtype policy of the device path.
     dtype: str = "mixed_bfloat16"
+    # Whether the whole training step is one XLA program, of one device; inputs then have the configured lengths always.
+    # On CPUs it is slower than its parts, whose products of matrices are oneDNN's; a TPU compiles without it.
+    jit_compile: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +188,10 @@ class PretrainConfig:
     exclude_overlap: float = 0.0
     # "background" (a process of its own), "inline" (the trainer waits every refresh_steps), "never".
     refresh: str = "background"
+    # Whether a batch is masked, searched and laid out while the step before it runs. Changes no result.
+    prefetch: bool = True
+    # Checkpoints kept, the newest ones; the best state has a place of its own.
+    keep_checkpoints: int = 2
     # Steps between two published embedders.
     publish_steps: int = 500
     # Steps between two held-out evaluations.

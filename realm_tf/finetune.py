@@ -14,6 +14,7 @@ from realm_tf import flags
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
 PROFILE_STEPS = flags.define_profile_steps()
+STRATEGY = flags.define_strategy()
 SYSTEM = absl_flags.DEFINE_enum(
     "system",
     "realm",
@@ -26,8 +27,9 @@ SYSTEM = absl_flags.DEFINE_enum(
 def main(_):
     from realm_tf.training.finetune import finetune
 
-    context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "finetune_realm")
-    finetune(context, SYSTEM.value, PROFILE_STEPS.value)
+    with flags.strategy_scope(STRATEGY):
+        context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "finetune_realm")
+        finetune(context, SYSTEM.value, PROFILE_STEPS.value)
 
 
 if __name__ == "__main__":

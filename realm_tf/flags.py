@@ -1,5 +1,6 @@
 """The flags that binaries share, defined once, and the way every binary starts."""
 
+import contextlib
 import errno
 import faulthandler
 import logging as python_logging
@@ -43,6 +44,67 @@ def define_profile_steps():
         "Steps to profile as a:b, the first and the last, counted from 1: a TensorFlow profile in the stage's folder "
         "below WORKDIR, profile/, for TensorBoard. Empty: none.",
     )
+
+
+def define_strategy():
+    """--strategy, --tpu and --logical_cpus: the devices of a training stage."""
+    return (
+        flags.DEFINE_enum(
+            "strategy",
+            "one",
+            ["one", "mirrored", "multiworker", "tpu"],
+            "Devices: one; all accelerators of this host; those of all hosts in TF_CONFIG; a TPU slice. The batch is "
+            "divided among them. docs/distribution.md.",
+        ),
+        flags.DEFINE_string("tpu", "", "With --strategy=tpu: name or address of the slice; this machine's by default."),
+        flags.DEFINE_integer(
+            "logical_cpus", 1, "Devices that a host without accelerators is divided into, to try a strategy.", 1
+        ),
+    )
+
+
+def define_refresh_devices():
+    """--refresh_devices: how a host is divided between trainer and refresher."""
+    return flags.DEFINE_list(
+        "refresh_devices",
+        [],
+        "Numbers of the accelerators of this host, or of its cores where it has none, that are the refresher's; the "
+        "trainer has the others. Empty: both use all.",
+    )
+
+
+def divide_host(defined, takes):
+    """Restricts this process to its devices; see `strategy.divide_host`. Raises `UserError` for what is no number."""
+    if not defined.value:
+        return
+    from realm_tf.training import strategy
+
+    try:
+        numbers = [int(value) for value in defined.value]
+    except ValueError:
+        raise UserError(f"--refresh_devices={','.join(defined.value)}: give numbers, for example 6,7") from None
+    strategy.divide_host(numbers, takes)
+
+
+@contextlib.contextmanager
+def strategy_scope(defined):
+    """The scope of the strategy that the flags of `define_strategy` name; before TensorFlow does anything.
+
+    Where another worker is gone, this process starts itself again, with the same flags: it goes on from the last
+    checkpoint once the other one is back.
+    """
+    from realm_tf.training import strategy
+
+    try:
+        with strategy.make(*(flag.value for flag in defined)).scope():
+            yield
+    except strategy.PEER_GONE as error:
+        if defined[0].value != "multiworker":
+            raise
+        message = str(error).splitlines()[0][:160]
+        print(f"another worker is gone ({message}): going on from the last checkpoint when it is back", file=sys.stderr)
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(main):

@@ -13,6 +13,8 @@ from realm_tf import flags
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
 PROFILE_STEPS = flags.define_profile_steps()
+STRATEGY = flags.define_strategy()
+REFRESH_DEVICES = flags.define_refresh_devices()
 REFRESH = absl_flags.DEFINE_enum(
     "refresh",
     None,
@@ -20,13 +22,21 @@ REFRESH = absl_flags.DEFINE_enum(
     "How the index follows the embedder: a process of its own beside the trainer, the trainer itself at each published "
     "embedder, or not at all. Default: pretrain.refresh of the configuration.",
 )
+REPLAY = absl_flags.DEFINE_string(
+    "replay",
+    "",
+    "Record of another run (its pretrain/swaps.jsonl), to be repeated without a refresher: the indexes that it names "
+    "are made in place and swapped in at the steps that it names.",
+)
 
 
 def main(_):
     from realm_tf.training.pretrain import pretrain
 
-    context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain")
-    pretrain(context, REFRESH.value, PROFILE_STEPS.value)
+    flags.divide_host(REFRESH_DEVICES, takes=False)
+    with flags.strategy_scope(STRATEGY):
+        context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "pretrain")
+        pretrain(context, REFRESH.value, PROFILE_STEPS.value, REPLAY.value, REFRESH_DEVICES.value)
 
 
 if __name__ == "__main__":

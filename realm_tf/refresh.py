@@ -27,6 +27,8 @@ BY = absl_flags.DEFINE_enum(
 POLL_SECONDS = absl_flags.DEFINE_float(
     "poll_seconds", None, "Longest pause between looks for an embedder. Default: 1 on local disk, 10 elsewhere.", 0.01
 )
+STRATEGY = flags.define_strategy()
+DEVICES = flags.define_refresh_devices()
 
 
 def main(argv):
@@ -37,9 +39,13 @@ def main(argv):
 
     if argv[1:] and BY.value != "beam":
         raise UserError("options after -- are those of Beam: give --by=beam as well")
-    context = RunContext(WORKDIR.value)
-    refresher = Refresher(context.workdir, context.config.index, BY.value, argv[1:])
-    RefreshLoop(refresher, ONCE.value, PARENT.value, POLL_SECONDS.value).run(WAIT.value)
+    if STRATEGY[0].value == "multiworker":
+        raise UserError("--strategy=multiworker: a refresher is one process; give one, mirrored or tpu")
+    flags.divide_host(DEVICES, takes=True)
+    with flags.strategy_scope(STRATEGY):
+        context = RunContext(WORKDIR.value)
+        refresher = Refresher(context.workdir, context.config.index, BY.value, argv[1:])
+        RefreshLoop(refresher, ONCE.value, PARENT.value, POLL_SECONDS.value).run(WAIT.value)
 
 
 if __name__ == "__main__":

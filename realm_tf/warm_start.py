@@ -10,13 +10,15 @@ from realm_tf import flags
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
 PROFILE_STEPS = flags.define_profile_steps()
+STRATEGY = flags.define_strategy()
 
 
 def main(_):
     from realm_tf.training.warm_start import warm_start
 
-    context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "warm_start")
-    warm_start(context, PROFILE_STEPS.value)
+    with flags.strategy_scope(STRATEGY):
+        context = flags.open_run(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, "warm_start")
+        warm_start(context, PROFILE_STEPS.value)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,12 @@
 Kills, disks that are full or read-only, damaged files of every kind, a refresher that hangs, two at once, one that gets
 NaN, losses that run away, clocks that jump. After each fault the same command is run again and must end as if nothing
 had happened, or refuse in one line. Exit code 1 if a fault was not survived. docs/what_survives_what.md has the table.
+
+  python -m realm_tf.chaos --killed_run=runs/killed --undisturbed=runs/demo --config=configs/demo.py --kills=10 \\
+      --set=pretrain.refresh=inline --output=killed.json
+
+runs one configuration in --killed_run, kills it --kills times over its whole length, and prints its figures beside
+those of --undisturbed, a finished run of the same configuration. Exit code 2 if it did not end well.
 """
 
 import os
@@ -23,9 +29,17 @@ SEED = absl_flags.DEFINE_integer("seed", 0, "Of everything that is drawn.")
 OUTPUT = absl_flags.DEFINE_string("output", "chaos.json", "The report.")
 RUN = absl_flags.DEFINE_string("run", None, "A finished run to damage copies of, instead of making one.")
 KILLS = absl_flags.DEFINE_integer("kills", 10, "How many of the faults kill a whole run; 0 saves minutes.")
+KILLED_RUN = absl_flags.DEFINE_string(
+    "killed_run", None, "Instead of all this: a new folder, for a run of --config that is killed --kills times."
+)
+UNDISTURBED = absl_flags.DEFINE_string("undisturbed", None, "With --killed_run: a finished run to compare it with.")
+SET = absl_flags.DEFINE_multi_string("set", [], "With --killed_run: overrides of its configuration.")
 
 
 def main(_):
+    if KILLED_RUN.value:
+        compare_killed()
+        return
     if FAULTS.value < 1:
         raise UserError(f"--faults={FAULTS.value}: give 1 or more")
     from realm_tf.chaos import run_faults
@@ -45,6 +59,20 @@ def main(_):
     print({name: value[name] for name in ("injected", "survived", "lost", "corrupt_accepted", "unexplained")})
     if value["survived"] < value["injected"]:
         sys.exit(1)
+
+
+def compare_killed():
+    """One run that is killed again and again, beside one that was not; see `killed_run.compare`."""
+    from realm_tf import artifacts
+    from realm_tf.chaos import killed_run
+
+    if not UNDISTURBED.value:
+        raise UserError("--killed_run needs --undisturbed=RUN, a finished run of the same configuration")
+    arguments = [f"--config={CONFIG.value}", *(f"--set={value}" for value in SET.value)]
+    rng = random.Random(SEED.value)
+    result = killed_run.compare(arguments, KILLED_RUN.value, UNDISTURBED.value, KILLS.value, rng)
+    artifacts.write_json(OUTPUT.value, result)
+    print(killed_run.table(result))
 
 
 def inject(finished, scratch, count, rng, report):

@@ -35,6 +35,11 @@ class QueryBatch:
     sentence_ids: np.ndarray | None = None
     span_lengths: np.ndarray | None = None
 
+    def rows(self, chosen):
+        """The queries of a slice."""
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return QueryBatch(**{name: None if array is None else array[chosen] for name, array in arrays.items()})
+
 
 class PretrainQueries:
     """Draws query batches from a block store and its salient spans.

@@ -1,11 +1,10 @@
 """The tensors of one REALM step, from a query batch and its candidates. Spells the feature names of `models.realm`."""
 
-import dataclasses
-
 import numpy as np
 
 from realm_tf.data.inputs import BUCKET, block_inputs, joint_inputs
 from realm_tf.data.span_targets import mark_spans
+from realm_tf.data.totals import with_totals
 from realm_tf.retrieval.candidates import EMPTY, NULL
 
 
@@ -60,24 +59,21 @@ def realm_batch(queries, candidates_BK, blocks, tokenizer, lengths, max_span_wid
     }
 
 
-def micro_batches(queries, candidates_BK, parts, make):
+def micro_batches(queries, candidates_BK, parts, make, replicas=1):
     """A step's batch in `parts` of as many queries each, whose losses add up to that of the whole.
 
     Args:
       queries, candidates_BK: as in `realm_batch`; B is a multiple of `parts`.
       make: (queries, candidates) -> arrays of `realm_batch`.
+      replicas: of this process, which `parts` is a multiple of: each one's parts have the totals of that replica, which
+        adds up with the others within the step (`training.strategy`).
 
-    Returns: list of dicts of arrays, with `mask_total`, and `span_total` where there is `span_positive`.
+    Returns: list of dicts of arrays with totals, see `data.totals`.
     """
     size = len(candidates_BK) // parts
-    batches = []
-    for first in range(0, len(candidates_BK), size):
-        own = slice(first, first + size)
-        arrays = {f.name: getattr(queries, f.name) for f in dataclasses.fields(queries)}
-        part = dataclasses.replace(queries, **{name: a[own] for name, a in arrays.items() if a is not None})
-        batches.append(make(part, candidates_BK[own]))
-    totals = {"mask_total": np.float32(queries.mask_weights.sum())}
-    if "span_positive" in batches[0]:
-        with_span = [batch["span_positive"].reshape(size, -1).max(axis=1).sum() for batch in batches]
-        totals["span_total"] = np.float32(sum(with_span))
-    return [batch | totals for batch in batches]
+    batches = [
+        make(queries.rows(slice(first, first + size)), candidates_BK[first : first + size])
+        for first in range(0, len(candidates_BK), size)
+    ]
+    each = parts // replicas
+    return [batch for r in range(replicas) for batch in with_totals(batches[r * each : (r + 1) * each])]

@@ -8,11 +8,13 @@ Here the mask is a function of seed and position that the backward pass computes
 import numpy as np
 from keras import ops
 
+from realm_tf.models.replica_state import next_of
+
 
 def next_seed(layer):
     """int32 [2], the next seed of a `keras.layers.Dropout`; None where it drops nothing."""
     generator = getattr(layer, "seed_generator", None)
-    return None if generator is None else ops.cast(generator.next(), "int32")
+    return None if generator is None else ops.cast(next_of(generator), "int32")
 
 
 def dropped(x, rate, seed):

@@ -20,6 +20,8 @@ class OpenQA(keras.Model):
       beam_scores [B, T]          float32, without a retriever only, instead of beam_embeddings and beam_valid
       joint_ids, joint_segments [B * K, J]  `[CLS] question [SEP] body [SEP]` of the first K blocks of the beam
       span_positive [B, K, J, W]  float32, 1 where the span is an answer
+      beam_total, span_total []   float32, optional: questions with an answer in the beam, and with a span in what is
+                                  read, over all replicas, whose losses then add up (see `losses.masked_mean`)
 
     Returns: loss and measures. The retriever's term needs a block with an answer in the beam, the reader's a gold span
     in the K blocks (`orqa/models/orqa_model.py`): each term is a mean over the questions that have it, their shares are
@@ -35,10 +37,11 @@ class OpenQA(keras.Model):
 
     def call(self, batch, training=False):
         scores_BT = self.beam_scores(batch, training)
-        retriever_loss, answerable = losses.positive_log_loss(scores_BT, batch["beam_positive"])
+        beam_total, span_total = batch.get("beam_total"), batch.get("span_total")
+        retriever_loss, answerable = losses.positive_log_loss(scores_BT, batch["beam_positive"], beam_total)
         logits_BX = self.span_logits(batch, scores_BT, training)
         positive_BX = ops.reshape(batch["span_positive"], (ops.shape(logits_BX)[0], -1))
-        reader_loss, readable, correct = losses.span_selection(logits_BX, positive_BX)
+        reader_loss, readable, correct = losses.span_selection(logits_BX, positive_BX, span_total)
         loss = reader_loss if self.retriever is None else retriever_loss + reader_loss
         return loss, {
             "loss": loss,

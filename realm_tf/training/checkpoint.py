@@ -3,7 +3,7 @@
 import os
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from realm_tf import artifacts
 from realm_tf.errors import UserError
@@ -14,6 +14,7 @@ LOWER_RATE = (
     "Redo the stage with a lower learning rate: --set=SECTION.optimizer.learning_rate=..., SECTION being warm_start, "
     "pretrain or finetune"
 )
+SLOTS = "optimizer/"  # how the names of moments begin; what is not finite there shows in the weights
 
 
 def save(parent, step, parts, optimizer, keep=2, **facts):
@@ -21,17 +22,26 @@ def save(parent, step, parts, optimizer, keep=2, **facts):
 
     Raises `UserError` if a weight is not finite: what would be resumed must be good.
     """
-    require_finite(parent, step, parts)
-    slots = {name: np.asarray(slot.numpy()) for name, slot in optimizer.slots().items()}
+    write(parent, step, snapshot(parts, optimizer), keep, **facts)
+
+
+def snapshot(parts, optimizer):
+    """{name: array} of all weights and moments: copies in host memory, which the steps that follow do not change."""
+    variables = {**weights.named_variables(parts), **optimizer.slots()}
+    return {name: np.array(variable.numpy(), order="C") for name, variable in variables.items()}
+
+
+def write(parent, step, arrays, keep=2, **facts):
+    """`save`, of a `snapshot`: touches no variable, so that it may run in another thread than the steps do."""
+    _require_finite(parent, step, arrays)
     with artifacts.publish(os.path.join(parent, f"step_{step}"), kind="checkpoint", step=step, **facts) as (tmp, _):
-        weights.save(os.path.join(tmp, "state.safetensors"), parts, slots)
+        save_file(arrays, os.path.join(tmp, "state.safetensors"))
     artifacts.prune(parent, keep)
 
 
-def require_finite(parent, step, parts):
-    """Raises `UserError` if a weight is not finite, telling of the newest checkpoint under `parent`."""
-    for name, variable in weights.named_variables(parts).items():
-        if not np.isfinite(variable.numpy()).all():
+def _require_finite(parent, step, arrays):
+    for name, array in arrays.items():
+        if not name.startswith(SLOTS) and not np.isfinite(array).all():
             raise UserError(f"{name} is not finite at step {step}; {good_state(parent)}. {LOWER_RATE}")
 
 

@@ -43,7 +43,7 @@ def start(context, questions):
     def loss_fn(batch):
         logits_BMV = model(batch["token_ids"], batch["segment_ids"], batch["mask_positions"], training=True)
         gold_BM = losses.gold_log_probs(logits_BMV, batch["mask_targets"])
-        loss = -losses.masked_mean(gold_BM, batch["mask_weights"])
+        loss = -losses.masked_mean(gold_BM, batch["mask_weights"], batch.get("mask_total"))
         return loss, {"loss": loss}
 
     return finetuned.Start(

@@ -3,19 +3,22 @@
 The comparators are fine-tuned by the same loop, on the same questions: see `training.bm25` and `training.closed_book`.
 """
 
+import functools
 import os
 
 import numpy as np
 import tensorflow as tf
 
 from realm_tf import artifacts, metrics
+from realm_tf.data.static_shapes import open_qa_shapes, padded
+from realm_tf.data.totals import with_totals
 from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.open_qa import OpenQA
 from realm_tf.retrieval import index as index_lib
 from realm_tf.serving.answerer import Answerer
-from realm_tf.training import bm25, closed_book, finetuned, loop
+from realm_tf.training import bm25, closed_book, finetuned, loop, strategy
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.qa_batches import QABatches, draw
 from realm_tf.training.refresher import make_query_fn
@@ -44,9 +47,15 @@ def finetune(context, system="realm", profile_steps=""):
     if system != closed_book.SYSTEM:
         _require_answers(start)
 
+    own, size = strategy.share(settings.batch_size), settings.batch_size // strategy.replicas()
+    is_divided = strategy.replicas() > 1
+
     def batch_fn(step):
-        batch = start.build_batch(draw(start.questions, step, settings.batch_size, config.seed))
-        return {name: tf.constant(value) for name, value in batch.items()}, {}
+        chosen = draw(start.questions, step, settings.batch_size, config.seed)[own]
+        parts = [start.build_batch(chosen[first : first + size]) for first in range(0, len(chosen), size)]
+        if is_divided:
+            parts = [part for batch in parts for part in with_totals([batch])]
+        return [{name: tf.constant(value) for name, value in part.items()} for part in parts], {}
 
     dev = context.questions("dev")[:200]
 
@@ -72,10 +81,12 @@ def finetune(context, system="realm", profile_steps=""):
             optimizer=BertAdamW(trained, settings.optimizer, settings.steps, rates),
             steps=settings.steps,
             hooks=(evaluate,),
+            jit_compile=config.encoder.jit_compile,
             profile=profile,
         )
     )
-    finetuned.publish(context, system, start)
+    if strategy.is_chief():
+        finetuned.publish(context, system, start)
     return lines
 
 
@@ -85,11 +96,14 @@ def _start(context, system, questions):
     if context.config.finetune.recompute_layers:
         recompute_layers(retriever.query_embedder.backbone, reader.backbone)
     model, query_fn = OpenQA(retriever, reader), make_query_fn(retriever)
-    data = QABatches(context, index_lib.load(index_path), index_lib.load_embeddings(index_path), query_fn)
+    index = strategy.outside(index_lib.load, index_path)
+    data = QABatches(context, index, index_lib.load_embeddings(index_path), query_fn)
+    is_static = strategy.wants_static_shapes(context.config)
+    shaped = functools.partial(padded, shapes=open_qa_shapes(context.config.lengths) if is_static else {})
     return finetuned.Start(
         parts={"query_embedder": retriever.query_embedder, "span_reader": reader},
         questions=questions,
-        build_batch=lambda chosen: data.build(chosen)[0],
+        build_batch=lambda chosen: shaped(data.build(chosen)[0]),
         loss_fn=lambda batch: model(batch, training=True),
         answerer=Answerer(context, model, data),
         facts={

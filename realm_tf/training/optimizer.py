@@ -45,7 +45,7 @@ class BertAdamW:
         return self._config.learning_rate * min(up, down)
 
     def apply(self, gradients, learning_rate, step=None):
-        """One update, inside a tf.function.
+        """One update, inside a tf.function; on each replica of a strategy of its own copy, from the same gradients.
 
         Args:
           gradients: list like `variables`, None where there is none.
@@ -63,7 +63,8 @@ class BertAdamW:
             if id(self.variables[i]) in self._held:
                 rate *= tf.cast(step > self._hold_steps, tf.float32)
             if self._decays[i]:
-                variable.assign_sub(rate * self._decays[i] * variable)
+                value = rate * self._decays[i] * tf.convert_to_tensor(variable)
+                tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=value)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=self.first_moments[i].handle,

@@ -1,6 +1,5 @@
 """REALM pre-training with an index that is refreshed while it goes on (sections 3.2 to 3.4)."""
 
-import json
 import math
 import os
 import subprocess
@@ -11,14 +10,17 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.data.realm_batch import micro_batches, realm_batch
+from realm_tf.data.static_shapes import padded, realm_shapes
 from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
 from realm_tf.retrieval import candidates, near_duplicates
-from realm_tf.training import checkpoint, loop, zero_shot
-from realm_tf.training.index_versions import IndexVersions
+from realm_tf.training import checkpoint, loop, strategy, zero_shot
+from realm_tf.training.index_record import FILE as SWAPS
+from realm_tf.training.index_record import IndexRecord, read_replay
+from realm_tf.training.index_versions import IndexVersions, damage
 from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.reading_lessons import train_reader
@@ -26,8 +28,8 @@ from realm_tf.training.refresh_cost import StepTimes, refresh_cost
 from realm_tf.training.refresh_loop import DONE
 from realm_tf.training.refresher import Refresher, SearchableIndex, is_index_of
 from realm_tf.training.step_profile import StepProfile
+from realm_tf.training.traced import Traced
 
-SWAPS = "swaps.jsonl"
 BEST = "best"
 UTILITY = "held_out_retrieval_utility"
 KEEP_EMBEDDERS = 3
@@ -38,12 +40,21 @@ NEAR_DUPLICATES = 8  # and where near-duplicates are
 
 
 class Pretraining:
-    """One pre-training run: model, data, the index of now, and the trainer's half of the refresh."""
+    """One pre-training run: model, data, the index of now, and the trainer's half of the refresh.
 
-    def __init__(self, context, refresh):
-        self.context, self.config, self.refresh = context, context.config, refresh
+    replay: {step: step of the index that is swapped in there} (see `read_replay`), or None. A replay makes those
+    indexes in place, from the embedders of those steps, whatever `refresh` is. refresh_devices: what the refresher is
+    told of its devices.
+    """
+
+    def __init__(self, context, refresh, replay=None, refresh_devices=()):
+        self.context, self.config, self.refresh, self._replay = context, context.config, refresh, replay
+        self._refresh_devices = tuple(refresh_devices)
         settings, tokenizer = self.config.pretrain, context.tokenizer
-        self._swaps_path = context.path("pretrain", SWAPS)
+        # Asked for here, in the scope of the strategy, which other threads do not see.
+        self._share, self._replicas = strategy.share(settings.batch_size), strategy.local_replicas()
+        self._is_divided, self._is_static = strategy.replicas() > 1, strategy.wants_static_shapes(self.config)
+        self._record = IndexRecord(context.path("pretrain", SWAPS))
         os.makedirs(context.path("pretrain"), exist_ok=True)
         self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
         self._versions = IndexVersions(self.index_dir)
@@ -59,33 +70,30 @@ class Pretraining:
         self.exclude = "none" if self.config.corpus.pretrain_input else settings.exclude
         self.queries = context.pretrain_queries(settings.batch_size)
         self._say_counts()
-        self.refresher = Refresher(context.workdir, self.config.index)
-        self._drop_newer_than_checkpoint()
-        if not artifacts.newest(self.index_dir):
-            self.refresher.refresh_in_place(0, os.path.join(self.embedder_dir, "step_0"))
-        restored = artifacts.newest(context.path("pretrain", "checkpoints"))
-        self._refresh_if_too_old(restored[0] if restored else 0)
-        if refresh == "inline":
-            # The newest is gone where a damaged checkpoint makes training go back further than to the last one.
-            self._versions.restore(*artifacts.newest(self.embedder_dir), self.refresher)
-        found = self._versions.newest()
-        if not found:
-            raise UserError(f"{self.index_dir} holds no whole index: delete it and run the same command again")
-        self.index = SearchableIndex(found[1], context.blocks.manifest["corpus_fingerprint"])
-        self._process, self._warned, self._warned_of_lag, self._lag = None, False, False, 0
+        self.refresher = strategy.outside(Refresher, context.workdir, self.config.index)
+        self._is_chief, self._has_others = strategy.is_chief(), strategy.workers() > 1
+        self._resumed = strategy.chief_first(self._drop_newer_than_checkpoint)
+        self._agreed = math.inf  # the newest index that all workers see
+        self._open_index()
+        self._process, self._warned, self._warned_of_lag = None, False, False
         self._times = StepTimes()
+        # Of each batch that was made: the step of its index, and its lag. The last is the one that is being trained on.
+        self._of_batch, self._index_step, self._lag = {}, self.index.step, 0
         # A run that resumes is measured against the best of the whole run.
-        logged = read_metrics(context.path("pretrain")) if restored else []
-        logged = [line for line in logged if line["step"] <= restored[0]]
-        self._best_mrr = max((line["zero_shot_mrr"] for line in logged if "zero_shot_mrr" in line), default=0.0)
-        self._utilities = [line[UTILITY] for line in logged if UTILITY in line]
-        self._eval_step = tf.function(lambda batch: self.model(batch, training=False)[1], reduce_retracing=True)
+        state = self._resumed.get("state", {})
+        self._best_mrr, self._utilities = state.get("best_mrr", 0.0), list(state.get("utilities", ()))
+        self._eval_step = Traced(lambda batch: self.model(batch, training=False)[1])
 
     def _drop_newer_than_checkpoint(self):
-        """A run that resumes makes the steps after its checkpoint anew: what they published does not count."""
+        """A run that resumes makes the steps after its checkpoint anew: what they published does not count.
+
+        Returns: the manifest of the checkpoint; {"step": 0} if there is none.
+        """
         checkpoints, best = self.context.path("pretrain", "checkpoints"), self.context.path("pretrain", BEST)
         restored = checkpoint.newest_good(checkpoints)
         step = restored[0] if restored else 0
+        if not self._is_chief:
+            return artifacts.manifest(restored[1]) if restored else {"step": 0}
         # What it was writing when it was killed goes too; index/ is seen to by whoever holds its lease.
         for parent in (self.embedder_dir, checkpoints, best):
             artifacts.tidy(parent, alone=True)
@@ -94,16 +102,49 @@ class Pretraining:
             for version, path in artifacts.versions(parent):
                 if version > step:
                     artifacts.remove(path)
-        kept = [line for line in read_swaps(self.context) if line["step"] < step]
-        if os.path.exists(self._swaps_path):
-            with open(self._swaps_path, "w") as file:
-                file.writelines(json.dumps(line) + "\n" for line in kept)
+        self._record.cut(step)
+        return artifacts.manifest(restored[1]) if restored else {"step": 0}
+
+    def _open_index(self):
+        """The index of the step that was done last: of the first one, or as the record has it."""
+        step = self._resumed["step"]
+        wanted = strategy.of_all(self._make_missing_indexes(step) if self._is_chief else 0)[0]
+        found = self._versions.newest(wanted - 1, wanted) or self._versions.newest()
+        if not found:
+            raise UserError(f"{self.index_dir} holds no whole index: delete it and run the same command again")
+        fingerprint = self.context.blocks.manifest["corpus_fingerprint"]
+        self.index = strategy.outside(SearchableIndex, found[1], fingerprint)
+        before = self._record.index_at(step)
+        if self.index.step != before and self._is_chief:
+            self._record.add({"step": step, "index_step": self.index.step, "lag_before": step - before})
+
+    def _make_missing_indexes(self, step):
+        """Which index that is, made if it is gone."""
+        if not artifacts.newest(self.index_dir):
+            strategy.outside(self.refresher.refresh_in_place, 0, self._embedder(0))
+        if self._refresh_if_too_old(step):
+            return step
+        wanted = self._resumed.get("state", {}).get("index_step", 0)
+        if self._makes_indexes():
+            # Gone where a damaged checkpoint makes training go back further than to the last one.
+            for version in {wanted, *([] if self._replay is not None else [artifacts.newest(self.embedder_dir)[0]])}:
+                if artifacts.is_complete(self._embedder(version)):
+                    strategy.outside(self._versions.restore, version, self._embedder(version), self.refresher)
+        return wanted
+
+    def _embedder(self, step):
+        return os.path.join(self.embedder_dir, f"step_{step}")
+
+    def _makes_indexes(self):
+        return self.refresh == "inline" or self._replay is not None
 
     def _refresh_if_too_old(self, step):
-        """A run that was stopped by `pretrain.stop_lag_steps` and goes on begins with a newer index."""
+        """Whether a run that was stopped by `pretrain.stop_lag_steps` goes on with a newer index."""
         limit, embedder = self.config.pretrain.stop_lag_steps, artifacts.newest(self.embedder_dir)
-        if limit and step - artifacts.newest(self.index_dir)[0] > limit and embedder:
-            self.refresher.refresh_in_place(*embedder)
+        if self._replay is None and limit and step - artifacts.newest(self.index_dir)[0] > limit and embedder:
+            strategy.outside(self.refresher.refresh_in_place, *embedder)
+            return True
+        return False
 
     def _say_counts(self):
         counts, settings = self.queries.counts, self.config.pretrain
@@ -116,33 +157,59 @@ class Pretraining:
 
     def batch(self, step):
         """Tensors of a step, and figures: of the index that served it, and how often it had nothing to fill a slot."""
-        queries = self.queries.batch(step)
+        queries = self.queries.batch(step).rows(self._share)
         figures = self._swap_if_newer(step, queries)
-        self._times.begin()
         chosen_BK, near = self._choose(queries)
-        self._watch_lag(step)
-        figures["lag_steps"] = float(self._lag)
+        lag = self._watch_lag(step)
+        self._of_batch[step] = self.index.step, lag
+        figures["lag_steps"] = float(lag)
         figures["lag_minutes"] = self.index.age_minutes()
         figures["empty_slots"] = float((chosen_BK == candidates.EMPTY).mean())
         if self.config.pretrain.exclude_overlap:
             figures["near_duplicates"] = near
         return self._step_tensors(queries, chosen_BK), figures
 
+    def _may_prepare(self, number):
+        """Whether that batch may be made before the hooks of the step before it: they neither make an index that it is
+        to be searched in, nor measure with the one that it may replace."""
+        if not self.config.pretrain.prefetch or self._evaluates(number):
+            return False
+        if self._replay is not None:
+            return number not in self._replay
+        return self.refresh != "inline" or not self._publishes(number)
+
+    def _begun(self, number):
+        if self._has_others and not self._makes_indexes():
+            newest = self._versions.newest(self.index.step, number)
+            self._agreed = min(strategy.of_all(newest[0] if newest else self.index.step))
+        self._times.begin()
+        self._index_step, self._lag = self._of_batch.pop(number)
+
+    def _state(self):
+        """What a checkpoint has beside weights and moments. Batches and dropout are functions of seed and step."""
+        return {
+            "seed": self.config.seed,
+            "index_step": self._index_step,
+            "best_mrr": self._best_mrr,
+            "utilities": list(self._utilities),
+        }
+
     def _step_tensors(self, queries, chosen_BK):
         """The batch of a training step, or the list of its parts (pretrain.micro_batches)."""
-        parts = self.config.pretrain.micro_batches
-        if parts == 1:
+        parts = self.config.pretrain.micro_batches * self._replicas
+        if parts == 1 and not self._is_divided:
             return self._tensors(queries, chosen_BK)
-        return [_constants(arrays) for arrays in micro_batches(queries, chosen_BK, parts, self._arrays)]
+        found = micro_batches(queries, chosen_BK, parts, self._arrays, self._replicas)
+        return [_constants(arrays) for arrays in found]
 
     def _tensors(self, queries, chosen_BK):
         return _constants(self._arrays(queries, chosen_BK))
 
     def _arrays(self, queries, chosen_BK):
         width = self.config.finetune.max_span_width if self.model.span_reader else 0
-        return realm_batch(
-            queries, chosen_BK, self.context.blocks, self.context.tokenizer, self.config.lengths, width
-        )
+        lengths = self.config.lengths
+        batch = realm_batch(queries, chosen_BK, self.context.blocks, self.context.tokenizer, lengths, width)
+        return padded(batch, realm_shapes(lengths, batch)) if self._is_static else batch
 
     def _choose(self, queries):
         """Rows of the candidates of each query, int64 [B, K], and how many near-duplicates a query had on average."""
@@ -180,33 +247,48 @@ class Pretraining:
         empty without a swap.
         """
         self._warn_if_refresher_died()
-        # One of a step that is still to come is of a training that was killed, and whose refresher was not yet told.
-        found = self._versions.newest(self.index.step, step)
+        found = self._index_of_replay(step) if self._replay is not None else self._newer_index(step)
         if not found:
             return {}
         line = {"step": step, "index_step": found[0], "lag_before": step - self.index.step}
         before_BK = self._choose(queries)[0]
-        self.index.swap(found[1])
+        strategy.outside(self.index.swap, found[1])
         line["changed_candidates"] = candidates.changed(before_BK, self._choose(queries)[0])
         line |= self._times.at_swap(self.index.manifest)
-        with open(self._swaps_path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        if self._is_chief:
+            self._record.add(line)
         return {"changed_candidates": line["changed_candidates"]}
 
+    def _newer_index(self, step):
+        # One of a step that is still to come is of a training that was killed, and whose refresher was not yet told.
+        return self._versions.newest(self.index.step, min(step, self._agreed))
+
+    def _index_of_replay(self, step):
+        """(step, path) of the index that the record names for that step, made now; None if it names none."""
+        if step not in self._replay or self._replay[step] == self.index.step:
+            return None
+        version = self._replay[step]
+        path, embedder = os.path.join(self.index_dir, f"step_{version}"), self._embedder(version)
+        if damage(path) and not artifacts.is_complete(embedder):
+            raise UserError(f"the index of step {version} is to be replayed, but {embedder} is gone: begin anew")
+        strategy.chief_first(lambda: strategy.outside(self._versions.restore, version, embedder, self.refresher))
+        return version, path
+
     def _watch_lag(self, step):
-        """Warns once, until the lag is down again, when the index has fallen behind."""
-        settings, self._lag = self.config.pretrain, step - self.index.step
+        """The lag at a step. Warns once, until it is down again, when the index has fallen behind."""
+        settings, lag = self.config.pretrain, step - self.index.step
         limit = settings.warn_lag_steps or (
             WARN_LAG * settings.publish_steps * settings.refresh_every + settings.retriever_hold_steps
         )
-        too_old = self.refresh != "never" and self._lag > limit
+        too_old = self.refresh != "never" and lag > limit
         if too_old and not self._warned_of_lag:
             say(
-                f"warning: the index is {self._lag} steps old at step {step}: the refresher does not keep up, or is "
+                f"warning: the index is {lag} steps old at step {step}: the refresher does not keep up, or is "
                 "gone (see refresh.log). Give it a device or machine of its own, or publish less often "
                 "(pretrain.publish_steps)"
             )
         self._warned_of_lag = too_old
+        return lag
 
     def _is_too_old(self):
         limit = self.config.pretrain.stop_lag_steps
@@ -222,12 +304,21 @@ class Pretraining:
 
     def publish(self, step):
         """Now and then the embedder of now, for the refresher; inline refresh follows. The last is published after."""
-        settings = self.config.pretrain
-        due = step % (settings.publish_steps * settings.refresh_every) == 0 and step > settings.retriever_hold_steps
-        if due and step < settings.steps and not self._has_no_patience():
+        if not self._publishes(step) or self._has_no_patience():
+            return
+        if self._is_chief:
             path = self._publish_embedder(step)
-            if self.refresh == "inline":
-                self.refresher.refresh_in_place(step, path)
+            if self.refresh == "inline" and self._replay is None:
+                strategy.outside(self.refresher.refresh_in_place, step, path)
+        strategy.barrier()
+
+    def _publishes(self, step):
+        settings = self.config.pretrain
+        if step >= settings.steps:
+            return False
+        if self._replay is not None:
+            return step in self._replay.values()
+        return step % (settings.publish_steps * settings.refresh_every) == 0 and step > settings.retriever_hold_steps
 
     def _publish_embedder(self, step, **facts):
         path = os.path.join(self.embedder_dir, f"step_{step}")
@@ -240,7 +331,7 @@ class Pretraining:
         """Held-out utility and zero-shot recall, both with the index of now."""
         self._times.end()  # the first hook of a step: what comes now is no part of it
         settings = self.config.pretrain
-        if step % settings.eval_steps and step not in (1, settings.steps):
+        if not self._evaluates(step):
             return None
         sums = {}
         batches = self.queries.held_out(settings.eval_batches)
@@ -253,10 +344,14 @@ class Pretraining:
             figures["zero_shot_recall_at_1"] = recall["recall_at_1"]
             figures["zero_shot_mrr"] = recall["mrr"]
             self._warn_if_recall_falls(step, recall["mrr"])
-        if figures[UTILITY] > max(self._utilities, default=-math.inf):
+        if self._is_chief and figures[UTILITY] > max(self._utilities, default=-math.inf):
             self._keep_best(step, figures[UTILITY])
         self._utilities.append(figures[UTILITY])
         return figures
+
+    def _evaluates(self, step):
+        settings = self.config.pretrain
+        return step % settings.eval_steps == 0 or step in (1, settings.steps)
 
     def _keep_best(self, step, utility):
         """The weights with the best held-out utility so far (the released code chose its exports by it)."""
@@ -312,23 +407,46 @@ class Pretraining:
             hooks=(self.evaluate, self.publish),
             should_end=self.should_end,
             profile=profile,
+            ahead=self._may_prepare,
+            begun=self._begun,
+            state=self._state,
+            keep=settings.keep_checkpoints,
+            jit_compile=self.config.encoder.jit_compile,
         )
         done = os.path.join(self.embedder_dir, DONE)
-        if os.path.exists(done):
+        if self._is_chief and os.path.exists(done):
             os.remove(done)
-        self._process = self._start_refresher() if self.refresh == "background" else None
+        background = self._is_chief and self.refresh == "background" and self._replay is None
+        self._process = self._start_refresher() if background else None
         try:
             loop.train(task)
+            last = artifacts.newest(self.context.path("pretrain", "checkpoints"))[0]
+            if self._is_chief:
+                self._record.cut(last)  # a swap for a batch that was made and is not trained on
             if self._is_too_old():
                 raise UserError(
                     f"the index is {self._lag} steps old, more than pretrain.stop_lag_steps={settings.stop_lag_steps} "
                     "allows: see to the refresher (its words are in refresh.log) and run the same command again"
                 )
-            return self._publish_last()
-        finally:
-            artifacts.write_json(os.path.join(self.embedder_dir, DONE), {"finished": artifacts.now()})
+            final = self._publish_last()
+        except (SystemExit, *strategy.PEER_GONE):
+            # SIGTERM, this machine is about to go; or another worker has. Training is not over, an index takes minutes.
             if self._process:
+                self._process.terminate()
                 self._process.wait()
+            raise
+        except BaseException:
+            self._end_refresher()
+            raise
+        self._end_refresher()
+        return final
+
+    def _end_refresher(self):
+        if not self._is_chief:
+            return
+        artifacts.write_json(os.path.join(self.embedder_dir, DONE), {"finished": artifacts.now()})
+        if self._process:
+            self._process.wait()
 
     def _publish_last(self):
         """Publishes the embedder that the run ends with, of the last step or of the best. Returns the last step."""
@@ -338,7 +456,8 @@ class Pretraining:
             chosen, path = artifacts.newest(self.context.path("pretrain", BEST))
             weights.load(os.path.join(path, build.WEIGHTS), self._parts())
             say(f"the best held-out utility was at step {chosen} of {last}: that state is published")
-        self._publish_embedder(last, chosen_step=chosen)
+        if self._is_chief:
+            self._publish_embedder(last, chosen_step=chosen)
         return last
 
     def _parts(self):
@@ -359,6 +478,8 @@ class Pretraining:
             f"--parent={os.getpid()}",
             "--wait",  # for the one of a trainer that was killed, which ends within a second
         ]
+        if self._refresh_devices:
+            command.append(f"--refresh_devices={','.join(self._refresh_devices)}")
         say(f"refresher: {' '.join(command[1:])} (its words are in {log.name})")
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
@@ -367,13 +488,15 @@ def _constants(arrays):
     return {name: tf.constant(value) for name, value in arrays.items()}
 
 
-def pretrain(context, refresh=None, profile_steps=""):
+def pretrain(context, refresh=None, profile_steps="", replay="", refresh_devices=()):
     """Runs pre-training to its end and publishes the final embedder and reader.
 
     Args:
       context: `RunContext`.
       refresh: "background", "inline" or "never"; by default the configured one.
       profile_steps: see `StepProfile`.
+      replay: path of the record of swaps of a run that is replayed, see `read_replay`; "" for none.
+      refresh_devices: what the refresher that is started is told of its devices.
 
     Returns: {"lines", "refreshes", "max_lag_steps", "mean_lag_steps", "refresh_cost": see `refresh_cost`}.
     """
@@ -381,16 +504,19 @@ def pretrain(context, refresh=None, profile_steps=""):
     if context.config.pretrain.candidates == "context":
         train_reader(context, profile)
         return {"lines": [], "refreshes": 0, "max_lag_steps": 0.0, "mean_lag_steps": 0.0, "refresh_cost": {}}
-    run = Pretraining(context, refresh or context.config.pretrain.refresh)
+    swaps = read_replay(replay, context.path("pretrain", SWAPS)) if replay else None
+    run = Pretraining(context, refresh or context.config.pretrain.refresh, swaps, refresh_devices)
     final = run.run(profile)
     lines = read_metrics(context.path("pretrain"))
-    path = os.path.join(run.embedder_dir, f"step_{final}")
-    if not is_index_of(os.path.join(run.index_dir, f"step_{final}"), path):
-        run.refresher.refresh_in_place(final, path)
-    _publish_reader(context, run.reader_parts(), final)
+    if strategy.is_chief():
+        path = os.path.join(run.embedder_dir, f"step_{final}")
+        if not is_index_of(os.path.join(run.index_dir, f"step_{final}"), path):
+            strategy.outside(run.refresher.refresh_in_place, final, path)
+        _publish_reader(context, run.reader_parts(), final)
+    strategy.barrier()
     swaps = read_swaps(context)
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
-    last_lag = final - 1 - run.index.step
+    last_lag = final - 1 - (swaps[-1]["index_step"] if swaps else 0)
     return {
         "lines": lines,
         "refreshes": len(swaps),
@@ -401,13 +527,8 @@ def pretrain(context, refresh=None, profile_steps=""):
 
 
 def read_swaps(context):
-    """The swaps that a run logged: [{"step", "index_step", "lag_before", ...}]; [] if there were none."""
-    path = context.path("pretrain", SWAPS)
-    if not os.path.exists(path):
-        return []
-    with open(path) as file:
-        # A line that a kill or a full disk has cut is the last one.
-        return [json.loads(line) for line in file if line.endswith("\n")]
+    """The swaps that a run logged; see `IndexRecord`."""
+    return IndexRecord(context.path("pretrain", SWAPS)).lines()
 
 
 def _publish_reader(context, parts, step):

@@ -2,6 +2,7 @@
 
 import collections
 import statistics
+import threading
 import time
 
 MAX_STEPS = 100_000  # kept between two swaps
@@ -11,6 +12,7 @@ class StepTimes:
     """When each step since the last swap began and ended. Evaluations, checkpoints and swaps are no steps."""
 
     def __init__(self):
+        self._lock = threading.Lock()  # a swap may happen while a step runs
         self._steps, self._began, self._is_first = collections.deque(maxlen=MAX_STEPS), None, True
 
     def begin(self):
@@ -20,7 +22,8 @@ class StepTimes:
     def end(self):
         """The step has ended. The first of a process, which compiles, does not count."""
         if self._began and not self._is_first:
-            self._steps.append((self._began, time.time()))
+            with self._lock:
+                self._steps.append((self._began, time.time()))
         self._began, self._is_first = None, False
 
     def at_swap(self, manifest):
@@ -31,12 +34,13 @@ class StepTimes:
         where there was no step).
         """
         began, seconds = manifest.get("began"), manifest.get("seconds")
-        if began is None:
+        with self._lock:
+            steps = list(self._steps)
             self._steps.clear()
+        if began is None:
             return {}
-        during = [end - start for start, end in self._steps if end > began and start < began + seconds]
-        otherwise = [end - start for start, end in self._steps if end <= began or start >= began + seconds]
-        self._steps.clear()
+        during = [end - start for start, end in steps if end > began and start < began + seconds]
+        otherwise = [end - start for start, end in steps if end <= began or start >= began + seconds]
         return {
             "refresh_seconds": seconds,
             "steps_during": len(during),

@@ -21,6 +21,7 @@ from realm_tf.errors import UserError
 from realm_tf.lease import Lease
 from realm_tf.models import build
 from realm_tf.retrieval import embedding, index
+from realm_tf.training import strategy
 
 QUERIES_AT_ONCE = 64  # sentences embedded in a batch
 
@@ -78,9 +79,8 @@ class Refresher:
         started = time.time()
         path = os.path.join(self.index_dir, f"step_{step}")
         with _own_copy(embedder) as copied, self._embedded(step, copied, path, check, alone) as embeddings:
-            publish_index(
-                path, embeddings, self._index_config, step, self._blocks, copied, started, self._query_fn, confirm
-            )
+            given = path, embeddings, self._index_config, step, self._blocks, copied, started, self._query_fn, confirm
+            strategy.outside(publish_index, *given)
         artifacts.prune(self.index_dir, self._index_config.keep, keep_first=True, alone=alone)
         return path
 
@@ -211,8 +211,13 @@ def embed_sentences(query_fn, blocks, embedder, count):
 
 
 def make_embed_fn(retriever, function=None):
-    """(token_ids, segment_ids) -> numpy block embeddings, or what `function` gives; compiled once for all shapes."""
+    """(token_ids, segment_ids) -> numpy block embeddings, or what `function` gives; compiled once for all shapes.
+
+    In the scope of a strategy its replicas divide the blocks of a batch.
+    """
     function = function or retriever.embed_blocks
+    if strategy.replicas() > 1:
+        return strategy.over_rows(lambda ids, segments: function(ids, segments, training=False))
 
     ids = tf.TensorSpec([None, None], tf.int32)
 

@@ -4,8 +4,9 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.data.inverse_cloze import InverseCloze
+from realm_tf.data.static_shapes import inverse_cloze_shapes, padded
 from realm_tf.models import build, losses
-from realm_tf.training import loop, principal
+from realm_tf.training import loop, principal, strategy
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.step_profile import StepProfile
 
@@ -21,13 +22,14 @@ def warm_start(context, profile_steps=""):
     if config.warm_start.projection == "principal":
         principal.project(context, retriever)
     start, inputs = context.path("warm_start", "start"), context.inputs("blocks")
-    if not artifacts.is_complete(start):
+    if strategy.is_chief() and not artifacts.is_complete(start):
         build.publish_retriever(start, retriever, config, context.tokenizer, step=0, inputs=inputs)
     profile = StepProfile(profile_steps, context.path("warm_start"))
     lines = _train(context, retriever, profile) if config.warm_start.steps else []
-    build.publish_retriever(
-        context.path("embedder", "step_0"), retriever, config, context.tokenizer, step=0, inputs=inputs
-    )
+    if strategy.is_chief():
+        build.publish_retriever(
+            context.path("embedder", "step_0"), retriever, config, context.tokenizer, step=0, inputs=inputs
+        )
     return lines
 
 
@@ -40,13 +42,20 @@ def _train(context, retriever, profile):
     def loss_fn(batch):
         queries_BD = retriever.embed_queries(batch["query_ids"], training=True)
         blocks_BD = retriever.embed_blocks(batch["block_ids"], batch["block_segments"], training=True)
-        loss, accuracy = losses.inverse_cloze_loss(queries_BD, blocks_BD)
+        # Every block of the step is a negative, and a replica's loss its share of the step's.
+        loss, accuracy = losses.inverse_cloze_loss(queries_BD, *strategy.gathered(blocks_BD))
+        loss = loss / strategy.replicas()
         return loss, {"loss": loss, "accuracy": accuracy}
 
+    is_static = strategy.wants_static_shapes(config)
+    own, size = strategy.share(settings.batch_size), settings.batch_size // strategy.replicas()
+
     def batch_fn(step):
-        query_ids, block_ids, segments, _ = data.batch(step)
         names = ("query_ids", "block_ids", "block_segments")
-        return dict(zip(names, map(tf.constant, (query_ids, block_ids, segments)), strict=True)), {}
+        batch = dict(zip(names, data.batch(step), strict=False))
+        batch = padded(batch, inverse_cloze_shapes(config.lengths)) if is_static else batch
+        starts = range(own.start, own.stop, size)
+        return [{name: tf.constant(batch[name][first : first + size]) for name in names} for first in starts], {}
 
     return loop.train(
         loop.Task(
@@ -58,5 +67,6 @@ def _train(context, retriever, profile):
             optimizer=BertAdamW(retriever.trainable_variables, settings.optimizer, settings.steps),
             steps=settings.steps,
             profile=profile,
+            jit_compile=config.encoder.jit_compile,
         )
     )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import keras
 import numpy as np
@@ -12,6 +13,8 @@ from realm_tf import artifacts
 from realm_tf.config import OptimizerConfig
 from realm_tf.errors import UserError
 from realm_tf.training import checkpoint, loop
+from realm_tf.training.batches import Batches
+from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.optimizer import BertAdamW
 from tests.tampering import flip
 
@@ -95,3 +98,58 @@ def test_sigterm_keeps_the_step_under_way(tmp_path, capsys):
     assert signal.getsignal(signal.SIGTERM) == before
     for one, other in zip(train(tmp_path / "b"), expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_hooks_that_sigterm_has_ended_are_called_again(tmp_path):
+    """In the second hook of step 3: both are called again by the run that resumes, before step 4."""
+    expected, called = train(tmp_path / "a"), []
+
+    def terminate(step):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)  # an embedding pass
+            called.append("not left")
+
+    began = time.monotonic()
+    with pytest.raises(SystemExit):
+        train(tmp_path / "b", hooks=(called.append, terminate))
+    assert time.monotonic() - began < 30
+    again = train(tmp_path / "b", hooks=(called.append,))
+    assert called == [1, 2, 3, 3, 4, 5, 6]
+    for one, other in zip(again, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    lines = [read_metrics(tmp_path / name) for name in "ab"]
+    assert lines[0][0]["loss"] == lines[1][0]["loss"]  # the mean of all six steps, of both processes
+
+
+def test_what_the_writing_thread_meets_ends_training(tmp_path):
+    (tmp_path / "checkpoints").write_text("no folder")
+    with pytest.raises(Exception, match="checkpoints"):
+        train(tmp_path)
+
+
+def test_a_snapshot_is_a_copy():
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1, name="out")])
+    optimizer = BertAdamW(model.trainable_variables, OptimizerConfig(), 6)
+    kept = checkpoint.snapshot({"model": model}, optimizer)
+    before = {name: array.copy() for name, array in kept.items()}
+    for variable in [*model.trainable_variables, *optimizer.slots().values()]:
+        (variable.value if hasattr(variable, "path") else variable).assign_add(tf.ones(variable.shape))
+    assert kept and all(np.array_equal(kept[name], before[name]) for name in kept)
+
+
+def test_what_making_a_batch_ahead_meets_is_raised_where_it_is_taken():
+    def batch(number):
+        if number == 2:
+            raise UserError("batch two")
+        return number
+
+    with Batches(batch) as batches:
+        batches.prepare(1)
+        assert batches.take(1) == 1 and batches.take(5) == 5
+        batches.prepare(2)
+        with pytest.raises(UserError, match="batch two"):
+            batches.take(2)
+        batches.prepare(3)
+        with pytest.raises(ValueError, match="batch 3 is prepared, batch 4 is asked for"):
+            batches.take(4)
