@@ -25,7 +25,8 @@ from realm_tf.data.questions import Question
 from realm_tf.data.realm_batch import realm_batch
 from realm_tf.models import build
 from realm_tf.retrieval import index as index_lib
-from realm_tf.training.pretrain import DONE, Pretraining
+from realm_tf.training.pretrain import Pretraining
+from realm_tf.training.refresh_loop import DONE
 from realm_tf.training.refresher import make_query_fn, publish_index
 from realm_tf.training.run_context import RunContext
 from tests import running

@@ -2,8 +2,6 @@
 
 import math
 import os
-import subprocess
-import sys
 
 import numpy as np
 import tensorflow as tf
@@ -16,27 +14,26 @@ from realm_tf.models import build, weights
 from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
-from realm_tf.retrieval import candidates, near_duplicates
+from realm_tf.retrieval import candidates
 from realm_tf.training import checkpoint, loop, strategy, zero_shot
+from realm_tf.training.candidate_choice import CandidateChoice
 from realm_tf.training.index_record import FILE as SWAPS
 from realm_tf.training.index_record import IndexRecord, read_replay
 from realm_tf.training.index_versions import IndexVersions, damage
+from realm_tf.training.lag_watch import LagWatch
 from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.reading_lessons import train_reader
 from realm_tf.training.refresh_cost import StepTimes, refresh_cost
-from realm_tf.training.refresh_loop import DONE
 from realm_tf.training.refresher import Refresher, SearchableIndex, is_index_of
+from realm_tf.training.refresher_process import RefresherProcess, training_goes_on, training_is_over
 from realm_tf.training.step_profile import StepProfile
 from realm_tf.training.traced import Traced
 
 BEST = "best"
 UTILITY = "held_out_retrieval_utility"
 KEEP_EMBEDDERS = 3
-WARN_LAG = 4  # refreshes that the index may be behind: beyond that, a warning, where the configuration says no limit
 FALLEN = 0.9  # of the best reciprocal rank seen: below it, a warning
-SAME_DOCUMENT = 16  # further results searched for, where the blocks of the own document are dropped from them
-NEAR_DUPLICATES = 8  # and where near-duplicates are
 
 
 class Pretraining:
@@ -66,8 +63,7 @@ class Pretraining:
         self.model = Realm(retriever, reader, settings.marginal, span_reader, settings.span_weight)
         if settings.recompute_layers:
             recompute_layers(reader.backbone, *(tower.backbone for tower in retriever.parts().values()))
-        # A sentence from other documents has no own block among the candidates.
-        self.exclude = "none" if self.config.corpus.pretrain_input else settings.exclude
+        self._candidates = CandidateChoice(context)
         self.queries = context.pretrain_queries(settings.batch_size)
         self._say_counts()
         self.refresher = strategy.outside(Refresher, context.workdir, self.config.index)
@@ -75,8 +71,8 @@ class Pretraining:
         self._resumed = strategy.chief_first(self._drop_newer_than_checkpoint)
         self._agreed = math.inf  # the newest index that all workers see
         self._open_index()
-        self._process, self._warned, self._warned_of_lag = None, False, False
-        self._times = StepTimes()
+        self._process, self._times = None, StepTimes()
+        self._lags = LagWatch(settings, refresh != "never")
         # Of each batch that was made: the step of its index, and its lag. The last is the one that is being trained on.
         self._of_batch, self._index_step, self._lag = {}, self.index.step, 0
         # A run that resumes is measured against the best of the whole run.
@@ -160,7 +156,7 @@ class Pretraining:
         queries = self.queries.batch(step).rows(self._share)
         figures = self._swap_if_newer(step, queries)
         chosen_BK, near = self._choose(queries)
-        lag = self._watch_lag(step)
+        lag = self._lags.at(step, self.index.step)
         self._of_batch[step] = self.index.step, lag
         figures["lag_steps"] = float(lag)
         figures["lag_minutes"] = self.index.age_minutes()
@@ -212,33 +208,7 @@ class Pretraining:
         return padded(batch, realm_shapes(lengths, batch)) if self._is_static else batch
 
     def _choose(self, queries):
-        """Rows of the candidates of each query, int64 [B, K], and how many near-duplicates a query had on average."""
-        settings = self.config.pretrain
-        extra = {"none": 0, "own": 1, "document": SAME_DOCUMENT}[self.exclude]
-        extra += NEAR_DUPLICATES if settings.exclude_overlap else 0
-        rows_BS, _ = self.index.search(queries.query_ids, settings.num_candidates + extra)
-        duplicates_BS, near = self._duplicates(queries, rows_BS)
-        chosen_BK = candidates.choose(
-            rows_BS,
-            queries.blocks,
-            settings.num_candidates,
-            settings.null_candidate,
-            self.exclude,
-            np.asarray(self.context.blocks.documents),
-            duplicates_BS,
-        )
-        return chosen_BK, near
-
-    def _duplicates(self, queries, rows_BS):
-        blocks, share = self.context.blocks, self.config.pretrain.exclude_overlap
-        duplicates_BS, near = np.zeros(rows_BS.shape, bool), 0.0
-        if self.exclude != "none":
-            duplicates_BS = near_duplicates.copies(blocks, rows_BS, queries.blocks)
-        if share:
-            near_BS = near_duplicates.overlap(blocks, rows_BS, queries.sentence_ids) >= share
-            near = float((near_BS & ~duplicates_BS).sum(axis=1).mean())
-            duplicates_BS |= near_BS
-        return duplicates_BS, near
+        return self._candidates.choose(queries, self.index)
 
     def _swap_if_newer(self, step, queries):
         """At a batch boundary, the newest index takes the place of the one in use; each swap makes a line of a log.
@@ -246,7 +216,8 @@ class Pretraining:
         Returns: {"changed_candidates": share of the blocks chosen for `queries` that the index before did not give};
         empty without a swap.
         """
-        self._warn_if_refresher_died()
+        if self._process:
+            self._process.warn_if_dead()
         found = self._index_of_replay(step) if self._replay is not None else self._newer_index(step)
         if not found:
             return {}
@@ -273,32 +244,6 @@ class Pretraining:
             raise UserError(f"the index of step {version} is to be replayed, but {embedder} is gone: begin anew")
         strategy.chief_first(lambda: strategy.outside(self._versions.restore, version, embedder, self.refresher))
         return version, path
-
-    def _watch_lag(self, step):
-        """The lag at a step. Warns once, until it is down again, when the index has fallen behind."""
-        settings, lag = self.config.pretrain, step - self.index.step
-        limit = settings.warn_lag_steps or (
-            WARN_LAG * settings.publish_steps * settings.refresh_every + settings.retriever_hold_steps
-        )
-        too_old = self.refresh != "never" and lag > limit
-        if too_old and not self._warned_of_lag:
-            say(
-                f"warning: the index is {lag} steps old at step {step}: the refresher does not keep up, or is "
-                "gone (see refresh.log). Give it a device or machine of its own, or publish less often "
-                "(pretrain.publish_steps)"
-            )
-        self._warned_of_lag = too_old
-        return lag
-
-    def _is_too_old(self):
-        limit = self.config.pretrain.stop_lag_steps
-        return bool(limit) and self._lag > limit
-
-    def _warn_if_refresher_died(self):
-        if self._process and self._process.poll() not in (None, 0) and not self._warned:
-            self._warned = True
-            say(f"warning: the refresher ended with code {self._process.returncode}; its words are in refresh.log. "
-                "Training goes on with the index it has")  # fmt: skip
 
     # === Hooks ===
 
@@ -362,7 +307,7 @@ class Pretraining:
 
     def should_end(self):
         """Whether training ends before its last step: nothing gets better, or the index is too old."""
-        return self._has_no_patience() or self._is_too_old()
+        return self._has_no_patience() or self._lags.ends_training(self._lag)
 
     def _has_no_patience(self):
         """Whether the last `patience` evaluations have brought no better held-out utility."""
@@ -413,17 +358,16 @@ class Pretraining:
             keep=settings.keep_checkpoints,
             jit_compile=self.config.encoder.jit_compile,
         )
-        done = os.path.join(self.embedder_dir, DONE)
-        if self._is_chief and os.path.exists(done):
-            os.remove(done)
+        if self._is_chief:
+            training_goes_on(self.context)
         background = self._is_chief and self.refresh == "background" and self._replay is None
-        self._process = self._start_refresher() if background else None
+        self._process = RefresherProcess(self.context, self._refresh_devices) if background else None
         try:
             loop.train(task)
             last = artifacts.newest(self.context.path("pretrain", "checkpoints"))[0]
             if self._is_chief:
                 self._record.cut(last)  # a swap for a batch that was made and is not trained on
-            if self._is_too_old():
+            if self._lags.ends_training(self._lag):
                 raise UserError(
                     f"the index is {self._lag} steps old, more than pretrain.stop_lag_steps={settings.stop_lag_steps} "
                     "allows: see to the refresher (its words are in refresh.log) and run the same command again"
@@ -432,8 +376,7 @@ class Pretraining:
         except (SystemExit, *strategy.PEER_GONE):
             # SIGTERM, this machine is about to go; or another worker has. Training is not over, an index takes minutes.
             if self._process:
-                self._process.terminate()
-                self._process.wait()
+                self._process.leave()
             raise
         except BaseException:
             self._end_refresher()
@@ -442,9 +385,8 @@ class Pretraining:
         return final
 
     def _end_refresher(self):
-        if not self._is_chief:
-            return
-        artifacts.write_json(os.path.join(self.embedder_dir, DONE), {"finished": artifacts.now()})
+        if self._is_chief:
+            training_is_over(self.context)
         if self._process:
             self._process.wait()
 
@@ -467,21 +409,6 @@ class Pretraining:
         """The reader's heads, which share their backbone: {part: Keras model}."""
         parts = {"reader": self.model.reader}
         return {**parts, "span_reader": self.model.span_reader} if self.model.span_reader else parts
-
-    def _start_refresher(self):
-        log = open(self.context.path("refresh.log"), "a")
-        command = [
-            sys.executable,
-            "-m",
-            "realm_tf.refresh",
-            f"--workdir={self.context.workdir}",
-            f"--parent={os.getpid()}",
-            "--wait",  # for the one of a trainer that was killed, which ends within a second
-        ]
-        if self._refresh_devices:
-            command.append(f"--refresh_devices={','.join(self._refresh_devices)}")
-        say(f"refresher: {' '.join(command[1:])} (its words are in {log.name})")
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
 
 def _constants(arrays):

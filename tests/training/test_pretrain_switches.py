@@ -13,7 +13,8 @@ from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.training import finetune, stages
 from realm_tf.training.metric_log import read_metrics
-from realm_tf.training.pretrain import BEST, DONE, UTILITY, Pretraining, read_swaps
+from realm_tf.training.pretrain import BEST, UTILITY, Pretraining, read_swaps
+from realm_tf.training.refresh_loop import DONE
 from realm_tf.training.run_context import RunContext
 from tests.running import TINY
 
@@ -147,10 +148,10 @@ def test_a_lag_beyond_its_limit_is_warned_of_once(make_run, capsys):
     for refresh, steps, warnings in (("never", (99,), 0), ("background", (9,), 0), ("background", (10, 11, 12), 1)):
         run.refresh = refresh
         for step in steps:
-            run._watch_lag(step)
+            run._lags.at(step, run.index.step)
         assert capsys.readouterr().err.count("warning: the index is 10 steps old at step 10") == warnings
     for step in (3, 10):  # down again, and up again
-        run._watch_lag(step)
+        run._lags.at(step, run.index.step)
     assert capsys.readouterr().err.count("warning") == 1
 
 
