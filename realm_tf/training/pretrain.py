@@ -47,7 +47,7 @@ class Pretraining:
     def __init__(self, context, refresh, replay=None, refresh_devices=()):
         self.context, self.config, self.refresh, self._replay = context, context.config, refresh, replay
         self._refresh_devices = tuple(refresh_devices)
-        settings, tokenizer = self.config.pretrain, context.tokenizer
+        settings = self.config.pretrain
         # Asked for here, in the scope of the strategy, which other threads do not see.
         self._share, self._replicas = strategy.share(settings.batch_size), strategy.local_replicas()
         self._is_divided, self._is_static = strategy.replicas() > 1, strategy.wants_static_shapes(self.config)
@@ -55,14 +55,7 @@ class Pretraining:
         os.makedirs(context.path("pretrain"), exist_ok=True)
         self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
         self._versions = IndexVersions(self.index_dir)
-        retriever = build.load_retriever(os.path.join(self.embedder_dir, "step_0"))
-        reader = build.build_masked_lm(self.config.encoder, tokenizer.vocabulary_size)
-        span_reader = None
-        if settings.span_weight:
-            span_reader = build.add_span_head(reader, self.config.encoder, self.config.finetune)
-        self.model = Realm(retriever, reader, settings.marginal, span_reader, settings.span_weight)
-        if settings.recompute_layers:
-            recompute_layers(reader.backbone, *(tower.backbone for tower in retriever.parts().values()))
+        self.model = _build_model(context)
         self._candidates = CandidateChoice(context)
         self.queries = context.pretrain_queries(settings.batch_size)
         self._say_counts()
@@ -409,6 +402,19 @@ class Pretraining:
         """The reader's heads, which share their backbone: {part: Keras model}."""
         parts = {"reader": self.model.reader}
         return {**parts, "span_reader": self.model.span_reader} if self.model.span_reader else parts
+
+
+def _build_model(context):
+    """The `Realm` that pre-training begins with: the retriever of the warm start, a reader of initial weights."""
+    config, settings = context.config, context.config.pretrain
+    retriever = build.load_retriever(context.path("embedder", "step_0"))
+    reader = build.build_masked_lm(config.encoder, context.tokenizer.vocabulary_size)
+    span_reader = None
+    if settings.span_weight:
+        span_reader = build.add_span_head(reader, config.encoder, config.finetune)
+    if settings.recompute_layers:
+        recompute_layers(reader.backbone, *(tower.backbone for tower in retriever.parts().values()))
+    return Realm(retriever, reader, settings.marginal, span_reader, settings.span_weight)
 
 
 def _constants(arrays):
