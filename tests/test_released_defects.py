@@ -27,7 +27,7 @@ from realm_tf.models import build
 from realm_tf.retrieval import index as index_lib
 from realm_tf.training.pretrain import Pretraining
 from realm_tf.training.refresh_loop import DONE
-from realm_tf.training.refresher import make_query_fn, publish_index
+from realm_tf.training.refresher import SearchableIndex, make_query_fn, publish_index
 from realm_tf.training.run_context import RunContext
 from tests import running
 
@@ -104,7 +104,10 @@ def test_held_out_figures_and_batches_are_of_the_index_of_now(run):
     _, figures = training.batch(6)
     assert figures["lag_steps"] == 0.0  # served by the index that has just appeared, with no queue between
     after = training.evaluate(3)
-    fresh = Pretraining(RunContext(run), "never").evaluate(3)  # has never known another index
+    other = Pretraining(RunContext(run), "never")
+    fingerprint = other.context.blocks.manifest["corpus_fingerprint"]
+    other.index = SearchableIndex(str(run / "index" / "step_6"), fingerprint)  # which has never been another
+    fresh = other.evaluate(3)
     for name in ("zero_shot_mrr", "held_out_loss"):
         assert after[name] == pytest.approx(fresh[name], rel=1e-6) != pytest.approx(before[name], rel=1e-6)
 
