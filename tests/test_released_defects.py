@@ -207,13 +207,19 @@ def file_of(module):
     return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def flags_of(module):
-    """Names of the flags that a module defines, and those that all share."""
-    tree = ast.parse(file_of(module).read_text())
+def defined_in(tree):
+    """Names of the flags that a piece of code defines."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    return DEFINED | {
-        call.args[0].value for call in calls if call.func.attr.startswith("DEFINE_") and call.args
-    }  # fmt: skip
+    return {call.args[0].value for call in calls if call.func.attr.startswith("DEFINE_") and call.args}
+
+
+def flags_of(module):
+    """Names of the flags that a module defines, of those it takes from `realm_tf.flags`, and of those that all share."""
+    text = file_of(module).read_text()
+    shared = ast.parse((running.ROOT / "realm_tf" / "flags.py").read_text()).body
+    groups = {node.name: defined_in(node) for node in shared if isinstance(node, ast.FunctionDef)}
+    taken = [names for name, names in groups.items() if f"flags.{name}()" in text]
+    return DEFINED.union(defined_in(ast.parse(text)), *taken)
 
 
 def commands():
