@@ -214,7 +214,7 @@ def defined_in(tree):
 
 
 def flags_of(module):
-    """Names of the flags that a module defines, of those it takes from `realm_tf.flags`, and of those that all share."""
+    """Names of the flags that a module defines, of those it takes from `realm_tf.flags`, and of those that all have."""
     text = file_of(module).read_text()
     shared = ast.parse((running.ROOT / "realm_tf" / "flags.py").read_text()).body
     groups = {node.name: defined_in(node) for node in shared if isinstance(node, ast.FunctionDef)}
