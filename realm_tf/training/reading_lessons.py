@@ -87,8 +87,8 @@ def train_reader(context, profile=None):
 
 def _span_loss(logits_RJW, positive_RJW):
     """Rows 2 g and 2 g + 1 are one query: its spans in both blocks are soft-maxed together, as in `OpenQA`."""
-    logits_GX = ops.reshape(logits_RJW, (logits_RJW.shape[0] // 2, -1))
-    positive_GX = ops.reshape(positive_RJW, logits_GX.shape)
+    logits_GX = ops.reshape(logits_RJW, (ops.shape(logits_RJW)[0] // 2, -1))
+    positive_GX = ops.reshape(positive_RJW, (ops.shape(logits_GX)[0], -1))
     loss, _, accuracy = losses.span_selection(logits_GX, positive_GX)
     return loss, {"span_loss": loss, "span_accuracy": accuracy}
 

@@ -14,18 +14,23 @@ class Traced:
 
     TensorFlow would trace the first batch's lengths, and make the trace more general when others come: a run that
     resumes, and meets other batches first, would then compute by other programs, whose sums differ in the last bits.
+    Dimensions of other features that differ are found out in that way.
     """
 
     def __init__(self, function):
-        self._function, self._concrete = tf.function(function), {}
+        self._function, self._traces = tf.function(function), {}
 
     def __call__(self, batch, *others):
         key = tuple(sorted((name, value.dtype, value.shape.rank) for name, value in batch.items()))
-        if key not in self._concrete:
-            specs = {name: tf.TensorSpec(_shape(name, value), value.dtype, name) for name, value in batch.items()}
+        shapes = {name: value.shape for name, value in batch.items()}
+        known, concrete = self._traces.get(key, ({name: _general(name, shape) for name, shape in shapes.items()}, None))
+        general = {name: shape.most_specific_compatible_shape(shapes[name]) for name, shape in known.items()}
+        if concrete is None or any(general[name].as_list() != known[name].as_list() for name in known):
+            specs = {name: tf.TensorSpec(shape, batch[name].dtype, name) for name, shape in general.items()}
             tensors = [tf.TensorSpec(value.shape, value.dtype) for value in others]
-            self._concrete[key] = self._function.get_concrete_function(specs, *tensors)
-        return self._concrete[key](batch, *others)
+            concrete = self._function.get_concrete_function(specs, *tensors)
+            self._traces[key] = general, concrete
+        return concrete(batch, *others)
 
 
 def on_replicas(function, jit_compile=False):
@@ -41,10 +46,11 @@ def on_replicas(function, jit_compile=False):
     return tf.function(strategy.spread(function), reduce_retracing=True) if divided else Traced(function)
 
 
-def _shape(name, value):
-    shape = value.shape.as_list()
+def _general(name, shape):
+    """The shape of a feature with the dimensions unknown that are known to differ."""
     if name.endswith(ONE):
-        return [None] * len(shape)
+        return tf.TensorShape([None] * shape.rank)
+    sizes = shape.as_list()
     if name in LENGTH:
-        shape[LENGTH[name]] = None
-    return shape
+        sizes[LENGTH[name]] = None
+    return tf.TensorShape(sizes)

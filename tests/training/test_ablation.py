@@ -12,7 +12,7 @@ from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.training import ablation, stages
-from tests.running import TINY, start
+from tests.running import ROOT, TINY, start
 
 
 def load(overrides):
@@ -21,9 +21,9 @@ def load(overrides):
 
 @pytest.mark.parametrize("name", ablation.ARMS)
 def test_an_arm_is_a_configuration_of_its_own(name):
-    arm = ablation.ARMS[name]
-    config = load(arm.overrides)
-    assert (config != load(())) == bool(arm.overrides)
+    arm, configuration = ablation.ARMS[name], ROOT / "configs" / "ablation.py"
+    config = config_lib.load(configuration, arm.overrides)
+    assert (config != config_lib.load(configuration)) == bool(arm.overrides)
     assert arm.overrides or name == arm.system
 
 

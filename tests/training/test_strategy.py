@@ -227,7 +227,7 @@ def test_one_trace_whatever_the_lengths():
 
     def function(batch, number):
         traces.append(batch["token_ids"].shape)
-        return tf.reduce_sum(batch["token_ids"]) + tf.cast(batch["mask_positions"].shape[1], tf.int32) + number
+        return tf.reduce_sum(batch["token_ids"]) + tf.shape(batch["mask_positions"])[1] + number
 
     traced = Traced(function)
     for length in (3, 5, 4):
@@ -237,6 +237,11 @@ def test_one_trace_whatever_the_lengths():
     # Another set of features is another function.
     traced({**batch, "slots": tf.zeros([2, 2], tf.int32)}, tf.constant(1))
     assert len(traces) == 2
+    # A dimension that nobody knew to differ makes the trace more general, once.
+    for masks in (8, 9, 7):
+        batch["mask_positions"] = tf.zeros([2, masks], tf.int32)
+        traced(batch, tf.constant(1))
+    assert len(traces) == 3
 
 
 # === Wrong flags ===
