@@ -104,6 +104,8 @@ def strategy_scope(defined):
         message = str(error).splitlines()[0][:160]
         print(f"another worker is gone ({message}): going on from the last checkpoint when it is back", file=sys.stderr)
         sys.stderr.flush()
+        if sys.stderr.fileno() != 2:
+            os.dup2(sys.stderr.fileno(), 2)  # which `_quiet_libraries` has taken away
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
