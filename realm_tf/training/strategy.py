@@ -235,6 +235,18 @@ def over_rows(function):
     return run
 
 
+def parts_of(value):
+    """The tensors of the replicas of this process."""
+    return tf.distribute.get_strategy().experimental_local_results(value)
+
+
+def spec_like(value, spec):
+    """The type of a value of `per_replica` with that `tf.TensorSpec` on each replica; the spec itself for a tensor."""
+    if isinstance(value, tf.Tensor):
+        return spec
+    return type(tf.type_spec_from_value(value))(*[spec] * len(parts_of(value)))
+
+
 # === Within a step, on a replica ===
 
 

@@ -1,5 +1,7 @@
 """Functions of batches that are traced once for all lengths."""
 
+import functools
+
 import tensorflow as tf
 
 from realm_tf.errors import UserError
@@ -10,7 +12,7 @@ LENGTH = {"span_positive": -2}  # and others with a dimension that is such a len
 
 
 class Traced:
-    """A `tf.function` of a batch and other tensors, with one trace whatever the lengths of the batch are.
+    """A `tf.function` of a batch (of `strategy.per_replica`) and other tensors, with one trace for all lengths.
 
     TensorFlow would trace the first batch's lengths, and make the trace more general when others come: a run that
     resumes, and meets other batches first, would then compute by other programs, whose sums differ in the last bits.
@@ -21,12 +23,16 @@ class Traced:
         self._function, self._traces = tf.function(function), {}
 
     def __call__(self, batch, *others):
-        key = tuple(sorted((name, value.dtype, value.shape.rank) for name, value in batch.items()))
-        shapes = {name: value.shape for name, value in batch.items()}
-        known, concrete = self._traces.get(key, ({name: _general(name, shape) for name, shape in shapes.items()}, None))
-        general = {name: shape.most_specific_compatible_shape(shapes[name]) for name, shape in known.items()}
+        parts = {name: strategy.parts_of(value) for name, value in batch.items()}
+        key = tuple(sorted((name, own[0].dtype, own[0].shape.rank) for name, own in parts.items()))
+        start = {name: _general(name, own[0].shape) for name, own in parts.items()}
+        known, concrete = self._traces.get(key, (start, None))
+        general = {name: functools.reduce(_and, [own.shape for own in parts[name]], known[name]) for name in parts}
         if concrete is None or any(general[name].as_list() != known[name].as_list() for name in known):
-            specs = {name: tf.TensorSpec(shape, batch[name].dtype, name) for name, shape in general.items()}
+            specs = {
+                name: strategy.spec_like(batch[name], tf.TensorSpec(shape, parts[name][0].dtype, name))
+                for name, shape in general.items()
+            }
             tensors = [tf.TensorSpec(value.shape, value.dtype) for value in others]
             concrete = self._function.get_concrete_function(specs, *tensors)
             self._traces[key] = general, concrete
@@ -38,12 +44,15 @@ def on_replicas(function, jit_compile=False):
 
     jit_compile: by XLA, a program for each shape. Raises `UserError` if that is asked for with several replicas.
     """
-    divided = strategy.replicas() > 1
-    if divided and jit_compile:
+    if jit_compile and strategy.replicas() > 1:
         raise UserError("encoder.jit_compile compiles the step of one device: leave it off with several replicas")
     if jit_compile:
         return tf.function(function, jit_compile=True)
-    return tf.function(strategy.spread(function), reduce_retracing=True) if divided else Traced(function)
+    return Traced(strategy.spread(function))
+
+
+def _and(a, b):
+    return a.most_specific_compatible_shape(b)
 
 
 def _general(name, shape):
