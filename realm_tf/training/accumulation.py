@@ -18,12 +18,13 @@ class Accumulation:
       gradients_of: (batch, number of the step, number of the part, number of parts) -> gradients, None where there is
         none, and {measure: scalar}; called on a replica.
       optimizer: `BertAdamW`.
+      jit_compile: whether each part is one XLA program, of one device.
     """
 
-    def __init__(self, gradients_of, optimizer):
+    def __init__(self, gradients_of, optimizer, jit_compile=False):
         self._gradients_of, self._optimizer = gradients_of, optimizer
         self._sums, self._present = None, set()
-        self._add = on_replicas(self._add_part)
+        self._add = on_replicas(self._add_part, jit_compile)
         self._apply = tf.function(strategy.spread(self._apply_sums))
 
     def step(self, batches, learning_rate, number):

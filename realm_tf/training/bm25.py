@@ -8,7 +8,7 @@ from realm_tf.models.open_qa import OpenQA
 from realm_tf.progress import say
 from realm_tf.retrieval import bm25
 from realm_tf.serving.answerer import Answerer
-from realm_tf.training import finetuned
+from realm_tf.training import finetuned, strategy
 from realm_tf.training.qa_batches import QABatches
 
 SYSTEM = "bm25"
@@ -77,6 +77,10 @@ def load(context):
 
 def open_index(context):
     """The `BM25Index` over title and text of the run's blocks, in WORKDIR/bm25; made if there is none of them."""
+    return strategy.chief_first(lambda: _opened(context))
+
+
+def _opened(context):
     path, blocks = context.path("bm25"), context.blocks
     facts = {"corpus_fingerprint": blocks.manifest["corpus_fingerprint"], "k1": bm25.K1, "b": bm25.B}
     if not artifacts.is_complete(path) or not facts.items() <= artifacts.manifest(path).items():

@@ -113,23 +113,27 @@ class _Training:
     def run(self):
         task = self._task
         with Progress(task.name, task.steps, unit="step", start=self._step) as bar:
-            ended = task.should_end()
             if self._hooks_are_due:
                 self._after_step({})
-                ended = task.should_end()
+            ended, _ = self._agree()
             while self._step < task.steps and not ended:
                 measures = self._one_step()
                 self._after_step(measures)
                 bar.update(1, **_shown(self.lines[-1] if self.lines else measures))
-                ended = task.should_end()
+                ended, terminated = self._agree()
                 if self._step % task.checkpoint_steps == 0 or self._step == task.steps or ended:
                     self._save()
-                terminated = any(strategy.of_all(int(self._termination.received)))
                 if terminated and not (ended or self._step == task.steps):
                     raise TerminatedError
         self._writer.wait()
         self._close()
         strategy.barrier()
+
+    def _agree(self):
+        """Whether training ends here, and whether SIGTERM came: to any of the workers, which all do as one of them."""
+        own = 2 * int(self._task.should_end()) + int(self._termination.received)
+        found = strategy.of_all(own)
+        return any(value & 2 for value in found), any(value & 1 for value in found)
 
     def leave(self):
         """Keeps the last whole step and exits."""

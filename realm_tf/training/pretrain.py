@@ -49,7 +49,8 @@ class Pretraining:
         self._refresh_devices = tuple(refresh_devices)
         settings = self.config.pretrain
         # Asked for here, in the scope of the strategy, which other threads do not see.
-        self._share, self._replicas = strategy.share(settings.batch_size), strategy.local_replicas()
+        self._share = strategy.share(settings.batch_size, settings.micro_batches)
+        self._replicas = strategy.local_replicas()
         self._is_divided, self._is_static = strategy.replicas() > 1, strategy.wants_static_shapes(self.config)
         self._record = IndexRecord(context.path("pretrain", SWAPS))
         os.makedirs(context.path("pretrain"), exist_ok=True)
@@ -62,8 +63,9 @@ class Pretraining:
         self.refresher = strategy.outside(Refresher, context.workdir, self.config.index)
         self._is_chief, self._has_others = strategy.is_chief(), strategy.workers() > 1
         self._resumed = strategy.chief_first(self._drop_newer_than_checkpoint)
-        self._agreed = math.inf  # the newest index that all workers see
         self._open_index()
+        # The newest index that all workers see; of a first batch it is the one that they have opened.
+        self._agreed = self.index.step if self._has_others and not self._makes_indexes() else math.inf
         self._process, self._times = None, StepTimes()
         self._lags = LagWatch(settings, refresh != "never")
         # Of each batch that was made: the step of its index, and its lag. The last is the one that is being trained on.

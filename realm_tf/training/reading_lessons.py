@@ -12,10 +12,11 @@ from safetensors.numpy import save_file
 from realm_tf import artifacts
 from realm_tf.data.context_rows import NEAR, NULL, OWN, ContextRows
 from realm_tf.data.told_elsewhere import ToldElsewhere
+from realm_tf.errors import UserError
 from realm_tf.interop import hugging_face
 from realm_tf.models import build, encoder, losses
 from realm_tf.progress import say
-from realm_tf.training import loop
+from realm_tf.training import loop, strategy
 from realm_tf.training.optimizer import BertAdamW
 
 MODES = {"null": NULL, "near": NEAR, "own": OWN}
@@ -29,7 +30,10 @@ def train_reader(context, profile=None):
       context: `RunContext`. profile: `StepProfile`.
 
     Returns: {mode: {"loss", "accuracy"}} on held-out documents, at the end (or at once, with 0 steps).
+    Raises: `UserError` in the scope of a strategy of several replicas, whose losses would not be shares of one.
     """
+    if strategy.replicas() > 1:
+        raise UserError("pretrain.candidates=context trains on one device: leave --strategy at one")
     config, settings = context.config, context.config.pretrain
     os.makedirs(context.path("pretrain"), exist_ok=True)
     model = build.build_masked_lm(config.encoder, context.tokenizer.vocabulary_size)

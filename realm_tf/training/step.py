@@ -32,7 +32,7 @@ def make_step(task):
         return {**measures, "gradient_norm": task.optimizer.apply(_summed(gradients), learning_rate, number)}
 
     whole = on_replicas(on_a_replica, task.jit_compile)
-    in_parts = Accumulation(gradients_of, task.optimizer)
+    in_parts = Accumulation(gradients_of, task.optimizer, task.jit_compile)
 
     def step(batch, learning_rate, number):
         parts = batch if isinstance(batch, list) else [batch]

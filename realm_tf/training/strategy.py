@@ -131,10 +131,17 @@ def _cluster():
     return strategy.cluster_resolver.cluster_spec().as_dict()
 
 
-def share(batch_size):
-    """The slice of a step's queries that is this process'. Raises `UserError` if they cannot be divided evenly."""
-    if batch_size % replicas():
-        raise UserError(f"a batch of {batch_size} cannot be divided among {replicas()} replicas: make it a multiple")
+def share(batch_size, parts=1):
+    """The slice of a step's queries that is this process'; each replica works on its own in so many parts.
+
+    Raises `UserError` if they cannot be divided evenly.
+    """
+    if batch_size % (replicas() * parts):
+        each = f", each in {parts} parts (pretrain.micro_batches)" if parts > 1 else ""
+        raise UserError(
+            f"a batch of {batch_size} cannot be divided among {replicas()} replicas{each}: make it a multiple of "
+            f"{replicas() * parts}"
+        )
     size = batch_size // workers()
     return slice(worker() * size, (worker() + 1) * size)
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,6 +18,8 @@ from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.training import stages, strategy
+from realm_tf.training.accumulation import Accumulation
+from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.run_context import RunContext
 from realm_tf.training.traced import Traced, on_replicas
 from tests.running import TINY, run_forked, start
@@ -133,8 +136,12 @@ class Workers:
         return "\n".join((self._folder / f"worker_{index}.txt").read_text()[-2000:] for index in (0, 1))
 
     def end(self, seconds=240):
-        for process in self.processes:
-            assert process.wait(seconds) == 0, self.words()
+        try:
+            for process in self.processes:
+                assert process.wait(seconds) == 0, self.words()
+        finally:
+            for process in self.processes:
+                process.kill()  # nothing, where it has ended
 
 
 @pytest.mark.slow
@@ -189,6 +196,15 @@ def test_a_killed_worker_beside_a_refresher_of_its_own_process(whole, tmp_path):
     assert state(run, "pretrain")[0] == 600
 
 
+@pytest.mark.slow
+def test_workers_end_together_where_one_alone_would_end(tmp_path):
+    workers = Workers(tmp_path, "tests.training.ending_alone", f"--folder={tmp_path}")
+    workers.end(120)
+    # Worker 1 would end after step 3, worker 0 never before step 50.
+    assert workers.words().count("ended after step 3") == 2
+    assert artifacts.newest(tmp_path / "checkpoints")[0] == 3
+
+
 def wait_for(condition, seconds=200):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -217,6 +233,25 @@ def test_an_operation_that_xla_has_not_ends_the_step():
     assert fine(batch) == 4
     with pytest.raises(tf.errors.InvalidArgumentError, match="not compilable|unsupported|uncompilable"):
         on_replicas(lambda batch: tf.strings.length(tf.strings.as_string(batch["token_ids"])), jit_compile=True)(batch)
+
+
+def test_the_parts_of_a_step_are_compiled_too():
+    weight = keras.Variable([1.0], name="weight")
+    optimizer = BertAdamW([weight], config_lib.OptimizerConfig(), 10)
+    batches = [{"token_ids": tf.constant([[1, 1, 2]])}] * 2
+    others = tf.constant(0.0), tf.constant(1, tf.int64)
+
+    def steps_with(measure):
+        def gradients_of(batch, number, part, parts):
+            return [weight.value * 2.0], {"loss": measure(batch["token_ids"])}
+
+        return Accumulation(gradients_of, optimizer, jit_compile=True)
+
+    figures = steps_with(tf.reduce_sum).step(batches, *others)
+    # Two parts of 1 + 1 + 2 each, and of a gradient of 2 each.
+    assert figures["loss"] == 8 and figures["gradient_norm"] == 4
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compilable|unsupported|uncompilable"):
+        steps_with(lambda ids: tf.strings.length(tf.strings.as_string(ids[0, 0]))).step(batches, *others)
 
 
 # === Traces ===
@@ -262,11 +297,23 @@ def test_a_wrong_cluster_is_told(monkeypatch, value):
         strategy.make("multiworker")
 
 
-def test_a_batch_that_cannot_be_divided_is_told(whole, tmp_path):
+@pytest.mark.parametrize(
+    "cpus, settings, words",
+    [
+        (3, {}, "a batch of 4 cannot be divided among 3 replicas: make it a multiple of 3"),
+        # 12 is a multiple of 4 and of 2, but 6 queries of a replica are not 4 parts of as many.
+        (2, {"batch_size": 12, "micro_batches": 4}, "among 2 replicas, each in 4 parts (pretrain.micro_batches)"),
+        (2, {"candidates": "context"}, "pretrain.candidates=context trains on one device"),
+    ],
+)
+def test_what_cannot_be_divided_is_told(whole, tmp_path, cpus, settings, words):
     run = before(whole, "pretrain", tmp_path)
-    flags = (f"--workdir={run}", "--strategy=mirrored", "--logical_cpus=3")
-    code, _, words = run_forked(tmp_path, "realm_tf.pretrain", *flags)
-    assert code == 2 and "a batch of 4 cannot be divided among 3 replicas" in words and "Traceback" not in words
+    config = artifacts.read_json(run / "config.json")
+    config["pretrain"] |= settings
+    artifacts.write_json(run / "config.json", config)
+    flags = (f"--workdir={run}", "--strategy=mirrored", f"--logical_cpus={cpus}")
+    code, _, found = run_forked(tmp_path, "realm_tf.pretrain", *flags)
+    assert code == 2 and words in found and "Traceback" not in found
 
 
 @pytest.mark.parametrize("value, words", [("99", "this host has devices 0 to"), ("x", "give numbers")])
