@@ -54,7 +54,7 @@ def finetune(context, system="realm", profile_steps=""):
         chosen = draw(start.questions, step, settings.batch_size, config.seed)[own]
         parts = [start.build_batch(chosen[first : first + size]) for first in range(0, len(chosen), size)]
         if is_divided:
-            parts = [part for batch in parts for part in with_totals([batch])]
+            parts = [with_totals([part])[0] for part in parts]
         return [{name: tf.constant(value) for name, value in part.items()} for part in parts], {}
 
     dev = context.questions("dev")[:200]

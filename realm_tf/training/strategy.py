@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from realm_tf.errors import UserError
 
-NAMES = ("one", "mirrored", "multiworker", "tpu")
 TOTAL = "_total"  # how the features end that normalise a loss: sums over all replicas
 SUM = tf.distribute.ReduceOp.SUM
 # What the operations between workers end with when one of them does.
