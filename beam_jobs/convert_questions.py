@@ -15,7 +15,7 @@ import shutil
 import numpy as np
 from absl import flags
 
-from realm_tf import artifacts
+from realm_tf import artifacts, checksums
 from realm_tf import flags as shared_flags
 from realm_tf.data.questions import ANSWER_TYPES, read_questions
 from realm_tf.errors import UserError
@@ -73,6 +73,7 @@ def run(inputs, output, answer_type="string", pipeline_args=()):
             counts[split] = _merge(of_split[split], os.path.join(tmp, f"{split}.jsonl"), counters, sets)
         shutil.rmtree(folder)
         manifest.update(counts=counts, counters=dict(sorted(counters.items())), sets=sorted(sets))
+        manifest["sources"] = checksums.of_sources(file.path for _, (_, file) in items)
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
     say(f"{output}: questions: {listed}; dropped: {counters['duplicate_question']} duplicate questions")
     return manifest

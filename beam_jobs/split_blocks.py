@@ -16,7 +16,7 @@ import shutil
 
 from absl import flags
 
-from realm_tf import artifacts
+from realm_tf import artifacts, checksums
 from realm_tf import flags as shared_flags
 from realm_tf.errors import UserError
 from realm_tf.progress import say
@@ -58,8 +58,9 @@ def run(
     block_writer.check_block_length(max_block_length)
     tokenizer = Tokenizer(vocabulary)
     paths = input.split(",") if isinstance(input, str) else [str(path) for path in input]
+    paths = [path.strip() for path in paths if path.strip()]
     counters = collections.Counter()
-    sources = [source for path in paths if path.strip() for source in list_sources(path.strip(), counters)]
+    sources = [source for path in paths for source in list_sources(path, counters)]
     if not sources:
         raise UserError("no input: give --input=FILE_OR_FOLDER")
     what = {"max_block_length": max_block_length, "vocabulary": tokenizer.fingerprint, "input": paths}
@@ -75,7 +76,7 @@ def run(
         shutil.rmtree(shards_folder)
         shutil.rmtree(documents_folder)
         counters.update(merged.pop("counters"))
-        manifest.update(merged, counters=dict(sorted(counters.items())))
+        manifest.update(merged, counters=dict(sorted(counters.items())), sources=checksums.of_sources(paths))
     say(_summary(manifest, shown_as or output))
     return manifest
 

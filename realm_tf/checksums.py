@@ -58,6 +58,26 @@ def _digest(path, inode, size, changed):
     return value.hexdigest()
 
 
+def of_sources(paths):
+    """{path: {"files", "bytes", "sha256"}} of files and folders that an artifact is made from, as they are now.
+
+    The hash of a folder is that of its files' paths below it and their hashes, in the order of the paths; hidden names
+    are passed over. What is no local path is left out.
+    """
+    return {str(path): _of_source(str(path)) for path in paths if os.path.exists(path)}
+
+
+def _of_source(path):
+    if not os.path.isdir(path):
+        return {"files": 1, "bytes": os.path.getsize(path), "sha256": digest(path)}
+    names = sorted(name for name in _files_below(path) if not any(p.startswith(".") for p in name.split(os.sep)))
+    value = hashlib.sha256()
+    for name in names:
+        value.update(f"{name}\0{digest(os.path.join(path, name))}\n".encode())
+    size = sum(os.path.getsize(os.path.join(path, name)) for name in names)
+    return {"files": len(names), "bytes": size, "sha256": value.hexdigest()}
+
+
 def seal(manifest):
     """The SHA-256 of a manifest's values but the seal itself: over its JSON with sorted keys."""
     rest = {name: value for name, value in manifest.items() if name != SEAL}

@@ -45,6 +45,19 @@ def test_only_verify_hashes_large_files(artifact, monkeypatch):
     assert len(artifacts.verify(artifact)) == 1
 
 
+def test_sources_are_told_by_their_contents(tmp_path):
+    folder = tmp_path / "documents"
+    (folder / "sub").mkdir(parents=True)
+    seen = {"b.txt": b"one", "sub/a.txt": b"three"}
+    for name, text in {**seen, ".hidden": b"no document"}.items():
+        (folder / name).write_bytes(text)
+    lines = "".join(f"{name}\0{hashlib.sha256(text).hexdigest()}\n" for name, text in seen.items())
+    wanted = {"files": 2, "bytes": 3 + 5, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    alone = {"files": 1, "bytes": 3, "sha256": hashlib.sha256(b"one").hexdigest()}
+    found = checksums.of_sources([folder, folder / "b.txt", tmp_path / "missing"])
+    assert found == {str(folder): wanted, str(folder / "b.txt"): alone}
+
+
 @pytest.mark.parametrize("size", [0, 1500, 4000])
 def test_a_file_of_another_size_is_found_by_every_reader(artifact, size):
     os.truncate(artifact / "data", size)

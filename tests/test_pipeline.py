@@ -11,7 +11,7 @@ import time
 import pytest
 from safetensors.numpy import load_file
 
-from realm_tf import artifacts
+from realm_tf import artifacts, provenance, verification
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.training import config_changes, stages
@@ -97,6 +97,19 @@ def test_every_artifact_says_what_it_was_made_from(tiny_run):
         assert manifest["corpus_fingerprint"] == blocks["corpus_fingerprint"]
     assert model["index_step"] == export["index_step"] == index["step"] == 6
     assert index["blocks"] == blocks["blocks"]
+
+
+def test_every_manifest_tells_code_configuration_seed_packages_and_inputs(tiny_run):
+    rows = verification.verify_run(tiny_run)
+    assert {row.kind for row in rows} >= {"blocks", "queries", "questions", "checkpoint", "best", "embedder", "export"}
+    for row in rows:
+        manifest = read(tiny_run / row.path / "manifest.json")
+        made_by = manifest["made_by"]
+        assert made_by["commit"] == provenance.commit() and made_by["config"] == "tiny" and made_by["seed"] == 1
+        assert len(made_by["config_sha256"]) == 64 and made_by["packages"].keys() >= {"tensorflow", "keras", "scann"}
+        hashes = [source["sha256"] for source in manifest.get("sources", {}).values()]
+        hashes += manifest.get("inputs", {}).values()
+        assert hashes and all(len(value) == 64 for value in hashes), row.path
 
 
 # ----- skipping and redoing ------------------------------------------------------------------------------------------

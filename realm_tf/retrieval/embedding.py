@@ -33,7 +33,7 @@ def length_batches(lengths, max_length, tokens_per_batch=TOKENS_PER_BATCH):
 
 def embed_blocks(
     embed_fn, blocks, tokenizer, max_length, tokens_per_batch=TOKENS_PER_BATCH, rows=None, title="embedding blocks",
-    check=lambda: None,
+    check=lambda: None, whole=False,
 ):  # fmt: skip
     """Embeddings float32 [len(rows), D] of block rows, in their order.
 
@@ -45,13 +45,19 @@ def embed_blocks(
       rows: int array of block rows, at least one; all by default.
       title: of the progress bar; none is shown where it is empty.
       check: called before each batch; what it raises ends the work.
+      whole: every batch is as large as its length allows, so that there are no more shapes than buckets; its last row
+        stands in for those that lack.
     """
     rows = np.arange(len(blocks)) if rows is None else np.asarray(rows)
     embeddings = None
     with Progress(title, len(rows), unit="block") if title else contextlib.nullcontext() as bar:
         for chosen in length_batches(blocks.input_lengths(rows), max_length, tokens_per_batch):
             check()
-            values = np.asarray(embed_fn(*block_inputs(blocks, rows[chosen], tokenizer, max_length)))
+            inputs = block_inputs(blocks, rows[chosen], tokenizer, max_length)
+            if whole:
+                size = max(1, tokens_per_batch // inputs[0].shape[1])
+                inputs = [np.pad(array, [(0, size - len(chosen)), (0, 0)], mode="edge") for array in inputs]
+            values = np.asarray(embed_fn(*inputs))[: len(chosen)]
             if embeddings is None:
                 embeddings = np.zeros((len(rows), values.shape[1]), np.float32)
             embeddings[chosen] = values

@@ -144,6 +144,9 @@ class _Update:
             sources = [self.old, stores.get("replace", self.old), stores.get("add", self.old)]
             manifest |= block_join.join_documents(sources, spans, folder)
             manifest["counters"] = dict(sorted(counters.items()))
+            manifest["sources"] = old.get("sources", {})
+            for store in stores.values():
+                manifest["sources"] |= store.manifest["sources"]
         for name in stores:
             shutil.rmtree(os.path.join(tmp, name))
         kept = int((reuse.rows_in(self.old.block_ids, BlockStore(os.path.join(tmp, "blocks")).block_ids) >= 0).sum())

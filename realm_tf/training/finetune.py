@@ -81,6 +81,7 @@ def finetune(context, system="realm", profile_steps=""):
             optimizer=BertAdamW(trained, settings.optimizer, settings.steps, rates),
             steps=settings.steps,
             hooks=(evaluate,),
+            facts={"inputs": finetuned.inputs(context, system, start)},
             jit_compile=config.encoder.jit_compile,
             profile=profile,
         )

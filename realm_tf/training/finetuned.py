@@ -33,10 +33,15 @@ def publish(context, system, start):
         system=system,
         vocabulary=context.tokenizer.fingerprint,
         corpus_fingerprint=context.blocks.manifest["corpus_fingerprint"],
-        inputs=context.inputs("blocks", "questions", *_starts(system), *filter(None, [start.facts.get("index")])),
+        inputs=inputs(context, system, start),
         **start.facts,
     ) as (tmp, _):
         weights.save(os.path.join(tmp, build.WEIGHTS), start.parts)
+
+
+def inputs(context, system, start):
+    """What the checkpoints and the model are made from, for their manifests."""
+    return context.inputs("blocks", "questions", *_starts(system), *filter(None, [start.facts.get("index")]))
 
 
 def _starts(system):

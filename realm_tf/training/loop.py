@@ -47,6 +47,7 @@ class Task:
     begun: called as begun(number) when that batch is there and its step begins.
     hooks: called as hook(step) after each step, and may return {figure: float}; step counts from 1. SIGTERM ends them
       where they are, and the run that resumes calls those of that step again, all of them.
+    facts: of the manifest of each checkpoint.
     state: what else a resumed run goes on with, as JSON; in the manifest of each checkpoint, under "state".
     should_end: asked before the first step and after each one's hooks: True ends the training before its last step.
     keep: how many checkpoints stay, the newest ones.

@@ -54,6 +54,7 @@ class Pretraining:
         self._is_divided, self._is_static = strategy.replicas() > 1, strategy.wants_static_shapes(self.config)
         self._record = IndexRecord(context.path("pretrain", SWAPS))
         os.makedirs(context.path("pretrain"), exist_ok=True)
+        self._inputs = context.inputs("blocks", "pretrain_blocks", "queries", "embedder/step_0")
         self.embedder_dir, self.index_dir = context.path("embedder"), context.path("index")
         self._versions = IndexVersions(self.index_dir)
         self.model = _build_model(context)
@@ -262,7 +263,7 @@ class Pretraining:
 
     def _publish_embedder(self, step, **facts):
         path = os.path.join(self.embedder_dir, f"step_{step}")
-        facts |= {"step": step, "inputs": self.context.inputs("blocks", "pretrain_blocks", "queries")}
+        facts |= {"step": step, "inputs": self._inputs}
         build.publish_retriever(path, self.model.retriever, self.config, self.context.tokenizer, **facts)
         artifacts.prune(self.embedder_dir, KEEP_EMBEDDERS, keep_first=True)
         return path
@@ -296,7 +297,8 @@ class Pretraining:
     def _keep_best(self, step, utility):
         """The weights with the best held-out utility so far (the released code chose its exports by it)."""
         best = self.context.path("pretrain", BEST)
-        with artifacts.publish(os.path.join(best, f"step_{step}"), kind=BEST, step=step, utility=utility) as (tmp, _):
+        facts = {"step": step, "utility": utility, "inputs": self._inputs}
+        with artifacts.publish(os.path.join(best, f"step_{step}"), kind=BEST, **facts) as (tmp, _):
             weights.save(os.path.join(tmp, build.WEIGHTS), self._parts())
         artifacts.prune(best, 1)
 
@@ -347,6 +349,7 @@ class Pretraining:
             hooks=(self.evaluate, self.publish),
             should_end=self.should_end,
             profile=profile,
+            facts={"inputs": self._inputs},
             ahead=self._may_prepare,
             begun=self._begun,
             state=self._state,

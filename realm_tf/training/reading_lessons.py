@@ -80,6 +80,7 @@ def train_reader(context, profile=None):
                 steps=settings.steps,
                 hooks=(evaluate,),
                 profile=profile,
+                facts={"inputs": context.inputs("blocks", "pretrain_blocks", "queries")},
                 checkpoint_steps=settings.eval_steps,
             )
         )

@@ -115,6 +115,7 @@ class Refresher:
             manifest["lengths"]["block"],
             title=f"embedding blocks with step {step}",
             check=check,
+            whole=strategy.compiles_by_shape(),
         )
 
 

@@ -64,23 +64,29 @@ def divide_host(refresh_devices, takes):
     """Restricts this process to some devices of its host; before TensorFlow has done anything.
 
     Args:
-      refresh_devices: numbers of the refresher's accelerators, or, on a host that has none, processor cores.
+      refresh_devices: numbers of the refresher's accelerators, or, on a host that has none, of its processor cores, as
+        `taskset` counts them.
       takes: whether this process is the refresher; the trainer gets the others.
 
     Raises: `UserError` if there is no such device, or none is left.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    devices = gpus or list(range(os.cpu_count()))
-    unknown = sorted(set(refresh_devices) - set(range(len(devices))))
+    gpus = dict(enumerate(tf.config.list_physical_devices("GPU")))
+    # A refresher that a trainer starts begins with the trainer's cores, which are not its own.
+    devices = gpus or range(os.cpu_count()) if takes else gpus or sorted(os.sched_getaffinity(0))
+    unknown = sorted(set(refresh_devices) - set(devices))
     if unknown:
-        raise UserError(f"--refresh_devices={unknown[0]}: this host has devices 0 to {len(devices) - 1}")
-    own = [d for i, d in enumerate(devices) if (i in refresh_devices) == takes]
+        has = ", ".join(map(str, devices))
+        raise UserError(f"--refresh_devices={unknown[0]}: this process may use the devices {has} of this host")
+    own = [number for number in devices if (number in refresh_devices) == takes]
     if not own:
         raise UserError(f"--refresh_devices: all {len(devices)} devices of this host; leave one to the trainer")
     if gpus:
-        tf.config.set_visible_devices(own, "GPU")
-    else:
+        tf.config.set_visible_devices([gpus[number] for number in own], "GPU")
+        return
+    try:
         os.sched_setaffinity(0, own)
+    except OSError as error:
+        raise UserError(f"--refresh_devices={','.join(map(str, own))}: {error.strerror}: cores of others") from error
 
 
 def _require_cluster():
@@ -145,9 +151,14 @@ def share(batch_size, parts=1):
     return slice(worker() * size, (worker() + 1) * size)
 
 
+def compiles_by_shape():
+    """Whether the devices compile a program for each shape, and know no dimensions that vary."""
+    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+
+
 def wants_static_shapes(config):
-    """Whether batches are to have one shape: where a program is compiled for each."""
-    return config.encoder.jit_compile or isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+    """Whether the batches of training are to have one shape."""
+    return config.encoder.jit_compile or compiles_by_shape()
 
 
 def outside(function, *arguments):
@@ -226,8 +237,8 @@ def over_rows(function):
 
     function: tensors to float32 [R, ...], row by row.
     """
-    strategy, count = tf.distribute.get_strategy(), local_replicas()
-    divided = tf.function(lambda parts: strategy.run(lambda part: function(*part), (parts,)), reduce_retracing=True)
+    strategy, count, varies = tf.distribute.get_strategy(), local_replicas(), not compiles_by_shape()
+    divided = tf.function(lambda parts: strategy.run(lambda part: function(*part), (parts,)), reduce_retracing=varies)
 
     def run(*arrays):
         rows = len(arrays[0])

@@ -67,6 +67,7 @@ def _train(context, retriever, profile):
             optimizer=BertAdamW(retriever.trainable_variables, settings.optimizer, settings.steps),
             steps=settings.steps,
             profile=profile,
+            facts={"inputs": context.inputs("blocks")},
             jit_compile=config.encoder.jit_compile,
         )
     )

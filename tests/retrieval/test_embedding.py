@@ -75,6 +75,17 @@ def test_all_blocks_by_default_with_little_padding(corpus):
     assert computed == np.minimum(-(-lengths // 32) * 32, 48).sum()
 
 
+def test_whole_batches_have_a_shape_a_bucket_and_give_the_same(corpus):
+    given, whole = Recorder(), Recorder()
+    one, other = (
+        embed_blocks(embed, corpus.blocks, corpus.tokenizer, 48, 300, title="", whole=embed is whole)
+        for embed in (given, whole)
+    )
+    np.testing.assert_array_equal(one, other)
+    # Buckets of 32, and of the limit, 48: of 300 pieces.
+    assert set(whole.shapes) == {(300 // 32, 32), (300 // 48, 48)} < set(given.shapes)
+
+
 def test_padding_is_a_small_share_at_the_full_length():
     # At 288 pieces with lengths spread evenly a bucket wastes 16 pieces an input on average, of 144: about 10 %.
     lengths = LENGTHS[LENGTHS <= 288]

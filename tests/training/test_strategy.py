@@ -316,7 +316,7 @@ def test_what_cannot_be_divided_is_told(whole, tmp_path, cpus, settings, words):
     assert code == 2 and words in found and "Traceback" not in found
 
 
-@pytest.mark.parametrize("value, words", [("99", "this host has devices 0 to"), ("x", "give numbers")])
+@pytest.mark.parametrize("value, words", [("99", "this process may use the devices 0, "), ("x", "give numbers")])
 def test_wrong_refresh_devices_are_told(whole, tmp_path, value, words):
     code, _, found = run_forked(tmp_path, "realm_tf.refresh", f"--workdir={whole}", f"--refresh_devices={value}")
     assert code == 2 and words in found and "Traceback" not in found
