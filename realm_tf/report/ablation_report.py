@@ -11,6 +11,7 @@ COLUMNS = (  # key of a row, heading, factor for display
     ("recall_at_5", "zero-shot recall@5", 100),
     ("recall_at_20", "recall@20", 100),
     ("retrieval_utility", "retrieval utility", 1),
+    ("held_out_loss", "held-out loss", 1),
 )
 NOTE = (
     "Rates in percent; mean over the seeds ± their standard deviation. The paper's figures are of Natural Questions "
@@ -41,7 +42,7 @@ def summarize(rows, arms):
             continue
         means = {}
         for key, _, _ in COLUMNS:
-            values = [row[key] for row in mine if row[key] is not None]
+            values = [row[key] for row in mine if row.get(key) is not None]
             if values:
                 means[key] = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
         found.append((name, mine, means))

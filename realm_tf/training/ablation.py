@@ -17,8 +17,8 @@ from realm_tf.report import ablation_report
 from realm_tf.training import config_changes, stages
 from realm_tf.training.evaluation import evaluate
 from realm_tf.training.finetune import finetune
+from realm_tf.training.held_out import UTILITY
 from realm_tf.training.metric_log import read_metrics
-from realm_tf.training.pretrain import UTILITY
 from realm_tf.training.run_context import CONFIG, RunContext
 from realm_tf.training.stage_clock import stage_clock
 
@@ -55,6 +55,7 @@ ARMS = {
     "frozen_retriever": Arm("REALM, retriever frozen", ("pretrain.retriever_rate=0.0",)),
     "frozen_reader": Arm("REALM, reader frozen", ("pretrain.reader_rate=0.0",)),
     "float32": Arm("REALM in float32", ("encoder.dtype=float32",)),
+    "xla": Arm("REALM, steps compiled by XLA", ("encoder.jit_compile=True",)),
     "bm25": Arm("BERT on BM25's passages", system="bm25"),
     "closed_book": Arm("Closed book", system="closed_book"),
 }
@@ -155,18 +156,19 @@ def _seconds(run):
 
 
 def _row(context, arm, measured):
-    """Exact match of the questions; recall of the retriever before it saw a question; utility at the end."""
-    recall, utility = measured, None
+    """Exact match of the questions; recall of the retriever before it saw a question; utility and loss at the end."""
+    recall, held_out = measured, {}
     if arm.system in ("realm", "orqa"):
         zero_shot = artifacts.read_json(stages.marker(context.workdir, "zero_shot"))["result"]
         is_baseline = arm.system == "orqa" or context.config.finetune.reset == "retriever"
         recall = zero_shot["ict" if is_baseline else "realm"]
         if not is_baseline:
-            utilities = [line[UTILITY] for line in read_metrics(context.path("pretrain")) if UTILITY in line]
-            utility = utilities[-1] if utilities else None
+            evaluations = [line for line in read_metrics(context.path("pretrain")) if UTILITY in line]
+            held_out = evaluations[-1] if evaluations else {}
     names = ("recall_at_5", "recall_at_20")
     return {
         "exact_match": measured["exact_match"],
         **{name: recall.get(name) for name in names},
-        "retrieval_utility": utility,
+        "retrieval_utility": held_out.get(UTILITY),
+        "held_out_loss": held_out.get("held_out_loss"),
     }

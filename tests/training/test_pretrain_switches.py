@@ -12,8 +12,9 @@ from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.training import finetune, stages
+from realm_tf.training.held_out import BEST, UTILITY
 from realm_tf.training.metric_log import read_metrics
-from realm_tf.training.pretrain import BEST, UTILITY, Pretraining, read_swaps
+from realm_tf.training.pretrain import Pretraining, read_swaps
 from realm_tf.training.refresh_loop import DONE
 from realm_tf.training.run_context import RunContext
 from tests.running import TINY
@@ -51,7 +52,7 @@ def test_training_ends_without_a_better_utility(make_run):
     assert run.run() == 4
     lines = read_metrics(run.context.path("pretrain"))
     assert [line["step"] for line in lines] == [1, 2, 4] and len({line[UTILITY] for line in lines}) == 1
-    assert artifacts.newest(run.embedder_dir)[0] == 4
+    assert artifacts.newest(run.context.path("embedder"))[0] == 4
     # A run that is resumed after its end goes no further.
     assert Pretraining(run.context, "inline").run() == 4
 
@@ -136,7 +137,7 @@ def test_training_stops_where_the_index_is_too_old_and_goes_on_with_a_newer_one(
         with pytest.raises(UserError, match="the index is 5 steps old, more than pretrain.stop_lag_steps=4 allows"):
             run.run()
         assert artifacts.newest(run.context.path("pretrain", "checkpoints"))[0] == ended  # its state is kept
-        assert run.index.step == index and os.path.exists(os.path.join(run.embedder_dir, DONE))
+        assert run.index.step == index and os.path.exists(os.path.join(run.context.path("embedder"), DONE))
         run = Pretraining(run.context, "never")
         assert run.index.step == ended  # from the newest embedder, made before training goes on
     assert run.run() == 14
@@ -158,7 +159,7 @@ def test_a_lag_beyond_its_limit_is_warned_of_once(make_run, capsys):
 def test_an_index_of_a_step_to_come_is_not_searched(make_run):
     """A refresher that outlived its trainer may publish what the resumed trainer has dropped."""
     run = make_run("pretrain.publish_steps=2")
-    run.refresher.refresh_once(3, os.path.join(run.embedder_dir, "step_0"))
+    run._index.refresher.refresh_once(3, os.path.join(run.context.path("embedder"), "step_0"))
     for step, searched in ((0, 0), (2, 0), (3, 3)):
         run.batch(step)
         assert run.index.step == searched
