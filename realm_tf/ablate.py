@@ -3,8 +3,8 @@
   python -m realm_tf.ablate --config=configs/ablation.py --workdir=runs/ablation --arms=realm,token,orqa --seeds=1,2
 
 Arms: realm, realm_retriever, realm_encoder, orqa, token, span, whole_word, stale, no_null, trivial, frozen_retriever,
-frozen_reader, float32, xla, bm25, closed_book. Writes WORKDIR/ablation.json, .md and .png. Stopped at any moment, the same
-command goes on where it was; more arms or seeds are added to what is there.
+frozen_reader, float32, xla, bm25, closed_book. Writes WORKDIR/ablation.json, .md and .png. Stopped at any moment, the
+same command goes on where it was; more arms or seeds are added to what is there.
 """
 
 import shlex

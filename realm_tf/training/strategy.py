@@ -7,14 +7,19 @@ copy of the weights. Outside of a scope there is one replica, and nothing of thi
 """
 
 import concurrent.futures
+import contextlib
+import ctypes
 import functools
 import json
 import os
+import signal
+import threading
 
 import numpy as np
 import tensorflow as tf
 
 from realm_tf.errors import UserError
+from realm_tf.progress import say
 
 TOTAL = "_total"  # how the features end that normalise a loss: sums over all replicas
 SUM = tf.distribute.ReduceOp.SUM
@@ -44,8 +49,10 @@ def make(name="one", tpu="", logical_cpus=1):
         cpus = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], cpus)
     if name == "multiworker":
-        _require_cluster()
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        place, count = _require_cluster()
+        say(f"worker {place} of {count}, counted from 0: waiting until all are there")
+        with _ended_by_sigterm():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
@@ -89,7 +96,26 @@ def divide_host(refresh_devices, takes):
         raise UserError(f"--refresh_devices={','.join(map(str, own))}: {error.strerror}: cores of others") from error
 
 
+@contextlib.contextmanager
+def _ended_by_sigterm():
+    """SIGTERM ends the process, although TensorFlow, while it waits for the other workers, only takes note of it."""
+    over, library = threading.Event(), ctypes.CDLL(None)
+
+    def take_back():  # from another thread than the one that waits, where Python's own function may not be called
+        while not over.wait(0.5):
+            library.signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_DFL))
+
+    thread = threading.Thread(target=take_back, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def _require_cluster():
+    """(number of this worker, how many there are) by the environment."""
     needed = '{"cluster": {"worker": ["host0:port", "host1:port"]}, "task": {"type": "worker", "index": 0}}'
     try:
         value = json.loads(os.environ["TF_CONFIG"])
@@ -99,6 +125,7 @@ def _require_cluster():
         known = False
     if not known:
         raise UserError(f"--strategy=multiworker: the environment variable TF_CONFIG must be like {needed}")
+    return task["index"], len(workers)
 
 
 # === Where this process stands ===

@@ -57,6 +57,15 @@ def test_a_tree_of_which_every_leaf_is_searched_finds_what_sorting_finds(tmp_pat
     np.testing.assert_array_equal(np.sort(rows, axis=1), np.tile(np.arange(4000), (3, 1)))
 
 
+@pytest.mark.parametrize("kind", ["scann", "ivf"])
+def test_the_same_embeddings_make_the_same_tree_twice(tmp_path, kind):
+    """One of 40 leaves is searched: where the leaves were others, so would be what is found."""
+    one_leaf = dataclasses.replace(TREE, leaves_searched=1)
+    found = [save(tmp_path / f"step_{n}", kind, CLUSTERED, one_leaf).search(CLUSTERED[:200] + 0.1, 20) for n in (1, 2)]
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_shards_are_searched_as_one(tmp_path):
     # 4,000 blocks: 3 shards; float16 as for large corpora, whose scores are off by less than a thousandth.
     config = IndexConfig(leaves=10, leaves_searched=10, shard_blocks=1500, precision="float16")
