@@ -25,7 +25,7 @@ class Accumulation:
         self._gradients_of, self._optimizer = gradients_of, optimizer
         self._sums, self._present = None, set()
         self._add = on_replicas(self._add_part, jit_compile)
-        self._apply = tf.function(strategy.spread(self._apply_sums))
+        self._apply = tf.function(strategy.spread(self._apply_sums), autograph=False)
 
     def step(self, batches, learning_rate, number):
         """One update. Returns: {measure: scalar}: the loss and what ends in `_loss` as sums, others as means over the

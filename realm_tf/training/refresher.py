@@ -222,7 +222,7 @@ def make_embed_fn(retriever, function=None):
 
     ids = tf.TensorSpec([None, None], tf.int32)
 
-    @tf.function(input_signature=[ids, ids])
+    @tf.function(input_signature=[ids, ids], autograph=False)
     def embed(token_ids, segment_ids):
         return function(token_ids, segment_ids, training=False)
 
@@ -232,7 +232,7 @@ def make_embed_fn(retriever, function=None):
 def make_query_fn(retriever):
     """token_ids int32 [B, Q] -> numpy query embeddings [B, D]; `FloatingPointError` if one is not finite."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
     def embed(token_ids):
         return retriever.embed_queries(token_ids, training=False)
 

@@ -20,7 +20,7 @@ class Traced:
     """
 
     def __init__(self, function):
-        self._function, self._traces = tf.function(function), {}
+        self._function, self._traces = tf.function(function, autograph=False), {}
 
     def __call__(self, batch, *others):
         parts = {name: strategy.parts_of(value) for name, value in batch.items()}
@@ -47,7 +47,7 @@ def on_replicas(function, jit_compile=False):
     if jit_compile and strategy.replicas() > 1:
         raise UserError("encoder.jit_compile compiles the step of one device: leave it off with several replicas")
     if jit_compile:
-        return tf.function(function, jit_compile=True)
+        return tf.function(function, jit_compile=True, autograph=False)
     return Traced(strategy.spread(function))
 
 
