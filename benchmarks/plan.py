@@ -45,7 +45,8 @@ def main(_):
     if CHECK.value:
         from benchmarks import plan_check
 
-        return plan_check.check()
+        plan_check.check()
+        return
     if not TFLOPS.value:
         raise UserError("--tflops is 0: give the device's peak")
     config = config_lib.load(CONFIG.value or os.path.join(ROOT, "configs", "base.py"), SET.value, DATA_DIR.value)

@@ -106,7 +106,7 @@ def test_held_out_figures_and_batches_are_of_the_index_of_now(run):
     after = training.evaluate(3)
     other = Pretraining(RunContext(run), "never")
     fingerprint = other.context.blocks.manifest["corpus_fingerprint"]
-    other._index.now = SearchableIndex(str(run / "index" / "step_6"), fingerprint)  # which has never been another
+    other.index_in_use.now = SearchableIndex(str(run / "index" / "step_6"), fingerprint)  # which has never been another
     fresh = other.evaluate(3)
     for name in ("zero_shot_mrr", "held_out_loss"):
         assert after[name] == pytest.approx(fresh[name], rel=1e-6) != pytest.approx(before[name], rel=1e-6)

@@ -39,7 +39,8 @@ class Pretraining:
 
     refresh, replay: see `IndexInUse`. refresh_devices: what the refresher is told of its devices.
 
-    Attributes: context, config, refresh, model (`Realm`), queries (`PretrainQueries`), held_out (`HeldOut`), index.
+    Attributes: context, config, refresh, model (`Realm`), queries (`PretrainQueries`), held_out (`HeldOut`),
+      index_in_use (`IndexInUse`).
     """
 
     def __init__(self, context, refresh, replay=None, refresh_devices=()):
@@ -57,7 +58,7 @@ class Pretraining:
         self._say_counts()
         self._record = IndexRecord(context.path("pretrain", SWAPS))
         resumed = drop_newer_than_checkpoint(context, self._record)
-        self._index = IndexInUse(context, refresh, replay, self._record, resumed)
+        self.index_in_use = IndexInUse(context, refresh, replay, self._record, resumed)
         self._inputs = context.inputs("blocks", "pretrain_blocks", "queries", "embedder/step_0")
         self.held_out = HeldOut(context, self._parts(), self._inputs, resumed.get("state", {}))
         self._process, self._times = None, StepTimes()
@@ -69,7 +70,7 @@ class Pretraining:
     @property
     def index(self):
         """The `SearchableIndex` of now."""
-        return self._index.now
+        return self.index_in_use.now
 
     def _say_counts(self):
         counts, settings = self.queries.counts, self.config.pretrain
@@ -85,7 +86,7 @@ class Pretraining:
         queries = self.queries.batch(step).rows(self._share)
         if self._process:
             self._process.warn_if_dead()
-        figures = self._index.swap_if_newer(step, lambda: self._choose(queries)[0], self._times)
+        figures = self.index_in_use.swap_if_newer(step, lambda: self._choose(queries)[0], self._times)
         chosen_BK, near = self._choose(queries)
         lag = self._lags.at(step, self.index.step)
         self._of_batch[step] = self.index.step, lag
@@ -101,10 +102,10 @@ class Pretraining:
         to be searched in, nor measure with the one that it may replace."""
         if not self.config.pretrain.prefetch or self.held_out.is_due(number):
             return False
-        return self._index.may_swap_early(number, self._publishes(number))
+        return self.index_in_use.may_swap_early(number, self._publishes(number))
 
     def _begun(self, number):
-        self._index.agree(number)
+        self.index_in_use.agree(number)
         self._times.begin()
         self._index_step, self._lag = self._of_batch.pop(number)
 
@@ -145,7 +146,7 @@ class Pretraining:
         if self._is_chief:
             path = self._publish_embedder(step)
             if self.refresh == "inline" and self._replay is None:
-                strategy.outside(self._index.refresher.refresh_in_place, step, path)
+                strategy.outside(self.index_in_use.refresher.refresh_in_place, step, path)
         strategy.barrier()
 
     def _publishes(self, step):
@@ -305,7 +306,7 @@ def pretrain(context, refresh=None, profile_steps="", replay="", refresh_devices
     if strategy.is_chief():
         path = context.path("embedder", f"step_{final}")
         if not is_index_of(context.path("index", f"step_{final}"), path):
-            strategy.outside(run.refresher.refresh_in_place, final, path)
+            strategy.outside(run.index_in_use.refresher.refresh_in_place, final, path)
         _publish_reader(context, run.reader_parts(), final)
     strategy.barrier()
     swaps = read_swaps(context)

@@ -118,7 +118,7 @@ def pretrain(context, reader_weights):
     run.model.reader.set_weights(reader_weights)
     before = recall_at_1(run)
     last = run.run()
-    run._index.refresher.refresh_once(last, context.path("embedder", f"step_{last}"))
+    run.index_in_use.refresher.refresh_once(last, context.path("embedder", f"step_{last}"))
     run.index.swap(context.path("index", f"step_{last}"))
     return before, recall_at_1(run)
 

@@ -159,7 +159,7 @@ def test_a_lag_beyond_its_limit_is_warned_of_once(make_run, capsys):
 def test_an_index_of_a_step_to_come_is_not_searched(make_run):
     """A refresher that outlived its trainer may publish what the resumed trainer has dropped."""
     run = make_run("pretrain.publish_steps=2")
-    run._index.refresher.refresh_once(3, os.path.join(run.context.path("embedder"), "step_0"))
+    run.index_in_use.refresher.refresh_once(3, os.path.join(run.context.path("embedder"), "step_0"))
     for step, searched in ((0, 0), (2, 0), (3, 3)):
         run.batch(step)
         assert run.index.step == searched

@@ -89,7 +89,8 @@ def test_sigterm_during_hooks_leaves_them_and_they_are_made_again(start):
     begun(undisturbed).run()
     for step, part in ((3, "refresher"), (6, "queries")):
         run = begun(stopped)
-        owner, method = {"refresher": (run._index.refresher, "_embed"), "queries": (run.queries, "held_out")}[part]
+        parts = {"refresher": (run.index_in_use.refresher, "_embed"), "queries": (run.queries, "held_out")}
+        owner, method = parts[part]
         real = getattr(owner, method)
         # The first embedding pass of the first process; the first evaluation of the second one.
         terminated = lambda *args, real=real: (os.kill(os.getpid(), signal.SIGTERM), real(*args))  # noqa: E731
