@@ -9,8 +9,9 @@ from safetensors.numpy import load_file
 from realm_tf import artifacts, verification
 from tests.running import TINY, run_forked
 
-# TensorFlow's fingerprint of a SavedModel is random, ScaNN leaves scalars empty: they hold what was in memory.
-RANDOM = ("fingerprint.pb", "scann/variables/")
+# TensorFlow's fingerprint of a SavedModel is random; ScaNN leaves scalars empty, which hold what was in memory; the
+# manifests of artifacts within others tell when they were made.
+OTHER = ("fingerprint.pb", "scann/variables/", "manifest.json")
 CLOCK = ("time", "lag_minutes")  # figures of metrics.jsonl that tell when, not what
 
 
@@ -21,7 +22,7 @@ def files(workdir):
         assert not row.problems
         manifest = artifacts.manifest(workdir / row.path)
         found |= {f"{row.path}/{name}": sums["sha256"] for name, sums in manifest["files"].items()}
-    return {path: digest for path, digest in found.items() if not any(part in path for part in RANDOM)}
+    return {path: digest for path, digest in found.items() if not any(part in path for part in OTHER)}
 
 
 def figures(path):
