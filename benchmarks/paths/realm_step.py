@@ -24,12 +24,13 @@ class Side:
         return lines.timed(self._step)
 
 
-def make_step(sizes, vocabulary, dropout=0.1, dtype="mixed_bfloat16"):
+def make_step(sizes, vocabulary, dropout=0.1, dtype="mixed_bfloat16", recompute=False):
     """batch -> measures: the step that `training.step` compiles, forward, backward, clip, AdamW."""
     import tensorflow as tf
 
     from realm_tf.config import OptimizerConfig
     from realm_tf.models import build
+    from realm_tf.models.encoder import recompute_layers
     from realm_tf.models.realm import Realm
     from realm_tf.training import loop
     from realm_tf.training.optimizer import BertAdamW
@@ -37,6 +38,8 @@ def make_step(sizes, vocabulary, dropout=0.1, dtype="mixed_bfloat16"):
 
     config = rows.encoder_config(sizes, dropout=dropout, dtype=dtype)
     retriever, reader = build.build_retriever(config, vocabulary), build.build_masked_lm(config, vocabulary)
+    if recompute:
+        recompute_layers(reader.backbone, *(tower.backbone for tower in retriever.parts().values()))
     model = Realm(retriever, reader)
     task = loop.Task(
         name="step",
