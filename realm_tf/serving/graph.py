@@ -10,7 +10,8 @@ from realm_tf.serving.block_columns import BlockColumns
 from realm_tf.serving.graph_inputs import joint_inputs, question_inputs
 
 QUESTIONS = 64  # questions answered at once: bounds the memory of a call of any batch
-ROWS = 32  # inputs read at once, of like lengths
+ROWS = 32  # inputs read at once, of like lengths, at most
+CHUNKS = 5  # that inputs are at least divided into: those of one question are of lengths as different as those of many
 
 
 class AnswerGraph(tf.Module):
@@ -159,7 +160,8 @@ class AnswerGraph(tf.Module):
             logits, positions, log_sums = spans.best_of_rows(self._read(ids_RJ, segments_RJ, training=False))
             return {"logits": logits, "positions": positions, "log_sums": log_sums}
 
-        found = _in_chunks(chunk, tf.size(rows_R), ROWS)
+        count = tf.size(rows_R)
+        found = _in_chunks(chunk, count, tf.clip_by_value(count // CHUNKS, 1, ROWS))
         back_R = tf.math.invert_permutation(order_R)
         return tuple(tf.gather(found[name], back_R) for name in ("logits", "positions", "log_sums"))
 
@@ -167,7 +169,7 @@ class AnswerGraph(tf.Module):
 def _in_chunks(function, count, size):
     """What `function(start, end)`, a dict of tensors [end - start, ...], gives for all of `count`, `size` at a time.
 
-    One after the other, so that the memory of a call does not grow with its batch.
+    One after the other, so that the memory of a call does not grow with its batch. count, size: ints or int32 scalars.
     """
     spec = tf.TensorSpec([], tf.int32)
     chunk = tf.function(function, input_signature=[spec, spec], autograph=False).get_concrete_function()
