@@ -70,23 +70,27 @@ def _encoder_parameters(sizes, vocabulary_size):
 
 
 def activations(inputs, sizes, dropout, element, recompute):
-    """Bytes kept for the gradient at the end of the forward pass, and what the largest layer needs beside them.
+    """Bytes kept for the gradient at the end of the forward pass, and what the largest layer of each input needs beside.
+
+    Retriever and reader go backward side by side: the gradient of the scores does not wait for that of the reader.
 
     Args:
       inputs: [(rows, pieces of a row, places of a row whose output is read; None for all)].
       sizes: see `step_memory`. dropout: float. element: bytes of a number.
       recompute: whether layers keep their inputs alone.
     """
-    kept, most = 0, 0
+    kept = passing_by = 0
     for rows, length, places in inputs:
         pieces = rows * length
         kept += 4 * pieces * sizes.hidden_dim  # embedded pieces, float32
+        most = 0
         for number in range(sizes.num_layers):
             last = number == sizes.num_layers - 1
             layer, passing = _layer(rows, length, places if last and places else length, sizes, dropout)
             kept += element * (pieces * sizes.hidden_dim if recompute else layer)
             most = max(most, element * (passing + (layer if recompute else 0)))
-    return kept + most
+        passing_by += most
+    return kept + passing_by
 
 
 def _layer(rows, length, places, sizes, dropout):

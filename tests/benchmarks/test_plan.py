@@ -25,16 +25,16 @@ def test_bert_base_has_the_published_number_of_parameters():
 
 def test_activations():
     # One layer, which is the last one, read at one place: inputs of 5 (two), 7 and 12 (six each). n * 3 * 4 + 6 * 4 +
-    # 2 * 8 + 2 * 2 * n numbers of an input of n, 2 bytes each; 4 bytes of 4 numbers a piece; the largest gradients,
-    # of the inputs of 12, have 8 + 2 * 2 * 12 numbers each.
+    # 2 * 8 + 2 * 2 * n numbers of an input of n, 2 bytes each; 4 bytes of 4 numbers a piece; gradients that pass have
+    # 8 + 2 * 2 * n numbers each.
     layer = 2 * (2 * (16 * 5 + 40) + 6 * (16 * 7 + 40) + 6 * (16 * 12 + 40))
-    embedded, passing, logits = 16 * (10 + 42 + 72), 2 * 6 * (8 + 48), 6 * 1 * 10 * (8 + 2)
+    passing = 2 * (2 * (8 + 20) + 6 * (8 + 28) + 6 * (8 + 48))
+    embedded, logits = 16 * (10 + 42 + 72), 6 * 1 * 10 * (8 + 2)
     assert WORK.activations() == layer + embedded + passing + logits
     # Halves, of one query each.
     assert WORK.activations(2) == WORK.activations() / 2
-    # Checkpointed: 2 bytes of 4 numbers a piece, and the one layer that is made anew, of the inputs of 12 here.
-    anew = 2 * 6 * (16 * 12 + 40)
-    assert WORK.activations(checkpointing=True) == 124 * 8 + embedded + passing + anew + logits
+    # Checkpointed: 2 bytes of 4 numbers a piece, and the one layer of each that is made anew.
+    assert WORK.activations(checkpointing=True) == 124 * 8 + embedded + passing + layer + logits
 
 
 def test_memory():
@@ -108,10 +108,10 @@ def test_a_plan_in_words(monkeypatch):
     embedding = 1e6 * flops.embedder(rows.SMALL, 288) / 0.25e12
     assert found["refresh_seconds"] == pytest.approx(embedding + plan.INDEX_SECONDS.default)
     assert "the whole batch at once" in plan.told(found) and "NOT FIT" not in plan.told(found)
-    monkeypatch.setattr(plan, "MEMORY", Value(0.2))
+    monkeypatch.setattr(plan, "MEMORY", Value(0.22))
     found = plan.plan(config, rows.SMALL, {"step": 0.5, "embed": 0.25})
     assert found["memory"]["micro_batches"] > 1 or found["memory"]["checkpointing"]
-    assert sum(found["memory"]["parts"].values()) <= 0.2 * 2**30
+    assert sum(found["memory"]["parts"].values()) <= 0.22 * 2**30
     monkeypatch.setattr(plan, "MEMORY", Value(0.01))
     assert "THAT DOES NOT FIT" in plan.told(plan.plan(config, rows.SMALL, {"step": 0.5, "embed": 0.25}))
 

@@ -34,7 +34,7 @@ def test_activations_by_hand():
     memory = step_memory(EncoderSource(1, 1, 8, 16, 512, ""), 10, config)
     # The one layer is the last one, which is read at one place of each input.
     layers = sum(n * 3 * 8 + 6 * 8 + 2 * 16 + 2 * n for n in (2, 3, 4))
-    embedded, passing = 8 * (2 + 3 + 4), 16 + 2 * 4
+    embedded, passing = 8 * (2 + 3 + 4), sum(16 + 2 * n for n in (2, 3, 4))
     assert memory.activations == 4 * (layers + embedded + passing)
     assert memory.head == 1 * 10 * 12
     # A mean is over all pieces, and a span may be anywhere in what is read.
@@ -42,7 +42,8 @@ def test_activations_by_hand():
     whole = dataclasses.replace(config, encoder=encoder, pretrain=dataclasses.replace(config.pretrain, span_weight=1.0))
     memory = step_memory(EncoderSource(1, 1, 8, 16, 512, ""), 10, whole)
     layers = sum(n * (9 * 8 + 2 * 16) + 2 * n * n for n in (2, 3, 4))
-    assert memory.activations == 4 * (layers + embedded + 4 * 16 + 2 * 16)
+    passing = sum(n * 16 + 2 * n * n for n in (2, 3, 4))
+    assert memory.activations == 4 * (layers + embedded + passing)
 
 
 def test_the_papers_batch_fits_16_gb_in_micro_batches_only():
