@@ -154,7 +154,7 @@ def clean_text(text):
 
 
 def _cleaned(document):
-    title, text = clean_text(document.title).replace("\n", " "), clean_text(document.text)
+    title, text = clean_text(clean_text(document.title).replace("\n", " ")), clean_text(document.text)
     # Without an id the content is the identity: passages that share a title stay apart, exact copies fall together.
     identity = clean_text(document.id) or f"{title}#{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     return Document(identity, title, text, clean_text(document.url))

@@ -37,6 +37,12 @@ def test_json_lines_keep_ids_and_urls_and_take_integers_as_ids(tmp_path):
     assert counters == {}
 
 
+def test_a_title_is_one_line_with_single_blanks(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"title": " The\n\nHague \r\n", "text": "A city."}) + "\n")
+    assert [d.title for d in read(path)[0]] == ["The Hague"]
+
+
 def test_without_id_passages_of_one_title_stay_apart_and_copies_fall_together(tmp_path):
     records = [{"title": "Paris", "text": text} for text in ("One.", "Two.", "One.")]
     one, two, copy = read(write_json(tmp_path / "a.jsonl", *records))[0]
