@@ -70,7 +70,7 @@ def _encoder_parameters(sizes, vocabulary_size):
 
 
 def activations(inputs, sizes, dropout, element, recompute):
-    """Bytes kept for the gradient at the end of the forward pass, and what the largest layer of each input needs beside.
+    """Bytes kept for the gradient at the end of the forward pass, and what the largest layer of each input needs more.
 
     Retriever and reader go backward side by side: the gradient of the scores does not wait for that of the reader.
 

@@ -7,13 +7,9 @@ copy of the weights. Outside of a scope there is one replica, and nothing of thi
 """
 
 import concurrent.futures
-import contextlib
-import ctypes
 import functools
 import json
 import os
-import signal
-import threading
 
 import numpy as np
 import tensorflow as tf
@@ -51,8 +47,7 @@ def make(name="one", tpu="", logical_cpus=1):
     if name == "multiworker":
         place, count = _require_cluster()
         say(f"worker {place} of {count}, counted from 0: waiting until all are there")
-        with _ended_by_sigterm():
-            return tf.distribute.MultiWorkerMirroredStrategy()
+        return tf.distribute.MultiWorkerMirroredStrategy()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
@@ -94,24 +89,6 @@ def divide_host(refresh_devices, takes):
         os.sched_setaffinity(0, own)
     except OSError as error:
         raise UserError(f"--refresh_devices={','.join(map(str, own))}: {error.strerror}: cores of others") from error
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm():
-    """SIGTERM ends the process, although TensorFlow, while it waits for the other workers, only takes note of it."""
-    over, library = threading.Event(), ctypes.CDLL(None)
-
-    def take_back():  # from another thread than the one that waits, where Python's own function may not be called
-        while not over.wait(0.5):
-            library.signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_DFL))
-
-    thread = threading.Thread(target=take_back, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _require_cluster():

@@ -197,17 +197,6 @@ def test_a_killed_worker_beside_a_refresher_of_its_own_process(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_ends_a_worker_that_waits_for_another(whole, tmp_path):
-    workers = Workers(tmp_path, "realm_tf.pretrain", f"--workdir={whole}")
-    workers.processes[0].kill()  # which has not come so far yet
-    wait_for(lambda: "waiting until all are there" in workers.words())
-    time.sleep(5)  # until TensorFlow has made its own handler
-    assert workers.processes[1].poll() is None
-    workers.processes[1].send_signal(signal.SIGTERM)
-    assert workers.processes[1].wait(10) == -signal.SIGTERM
-
-
-@pytest.mark.slow
 def test_workers_end_together_where_one_alone_would_end(tmp_path):
     workers = Workers(tmp_path, "tests.training.ending_alone", f"--folder={tmp_path}")
     workers.end(120)
