@@ -128,18 +128,14 @@ def check_offsets(value):
     tokens = tokenizer()
     arrays, _ = block_writer.build_shard([Document("1", title, text, "")], tokens, max_block_length)
     body, bounds = arrays["body_token_ids"], arrays["body_bounds"]
-    where, blocks = 0, []
+    wheres, blocks = set(), []  # where the block before may have ended
     for n in range(len(bounds) - 1):
         block_text = _string(arrays["texts"], arrays["text_bounds"], n)
-        # Before the first piece there may be characters of which none is made; after it only white space is left out.
-        if n == 0:
-            where = text.find(block_text)
-        elif not text.startswith(block_text, where - 1):  # the pieces of one character may be cut: both blocks have it
-            where = _after_blanks(text, where)
-        else:
-            where -= 1
-        assert where >= 0 and text.startswith(block_text, where), "a block's text is not what follows in the document"
-        where += len(block_text)
+        # Before the first piece there may be characters of which none is made; after it only white space is left out,
+        # and the pieces of one character may be cut: both blocks have it.
+        begins = {w for end in wheres for w in (end - 1, _after_blanks(text, end))} if n else {text.find(block_text)}
+        wheres = {w + len(block_text) for w in begins if w >= 0 and text.startswith(block_text, w)}
+        assert wheres, "a block's text is not what follows in the document"
         row = slice(bounds[n], bounds[n + 1])
         blocks.append(Block(block_text, body[row], arrays["body_token_starts"][row], arrays["body_token_ends"][row]))
         assert 0 < len(blocks[-1].ids) <= max_block_length
