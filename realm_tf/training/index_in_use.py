@@ -97,9 +97,11 @@ class IndexInUse:
         Returns: {"changed_candidates": share of the blocks chosen that the index before did not give}; empty without a
         swap.
         """
-        # One of a step that is still to come is of a training that was killed, and whose refresher was not yet told.
-        newest = lambda: self._versions.newest(self.now.step, min(step, self._agreed))  # noqa: E731
-        found = newest() if self._replay is None else self._of_replay(step)
+        if self._replay is None:
+            # One of a step still to come is of a training that was killed, and whose refresher was not yet told.
+            found = self._versions.newest(self.now.step, min(step, self._agreed))
+        else:
+            found = self._of_replay(step)
         if not found:
             return {}
         line = {"step": step, "index_step": found[0], "lag_before": step - self.now.step}

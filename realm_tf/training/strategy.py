@@ -74,7 +74,7 @@ def divide_host(refresh_devices, takes):
     """
     gpus = dict(enumerate(tf.config.list_physical_devices("GPU")))
     # A refresher that a trainer starts begins with the trainer's cores, which are not its own.
-    devices = gpus or range(os.cpu_count()) if takes else gpus or sorted(os.sched_getaffinity(0))
+    devices = gpus or (range(os.cpu_count()) if takes else sorted(os.sched_getaffinity(0)))
     unknown = sorted(set(refresh_devices) - set(devices))
     if unknown:
         has = ", ".join(map(str, devices))

@@ -137,7 +137,7 @@ def test_training_stops_where_the_index_is_too_old_and_goes_on_with_a_newer_one(
         with pytest.raises(UserError, match="the index is 5 steps old, more than pretrain.stop_lag_steps=4 allows"):
             run.run()
         assert artifacts.newest(run.context.path("pretrain", "checkpoints"))[0] == ended  # its state is kept
-        assert run.index.step == index and os.path.exists(os.path.join(run.context.path("embedder"), DONE))
+        assert run.index.step == index and os.path.exists(run.context.path("embedder", DONE))
         run = Pretraining(run.context, "never")
         assert run.index.step == ended  # from the newest embedder, made before training goes on
     assert run.run() == 14
@@ -159,7 +159,7 @@ def test_a_lag_beyond_its_limit_is_warned_of_once(make_run, capsys):
 def test_an_index_of_a_step_to_come_is_not_searched(make_run):
     """A refresher that outlived its trainer may publish what the resumed trainer has dropped."""
     run = make_run("pretrain.publish_steps=2")
-    run.index_in_use.refresher.refresh_once(3, os.path.join(run.context.path("embedder"), "step_0"))
+    run.index_in_use.refresher.refresh_once(3, run.context.path("embedder", "step_0"))
     for step, searched in ((0, 0), (2, 0), (3, 3)):
         run.batch(step)
         assert run.index.step == searched
