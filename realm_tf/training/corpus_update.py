@@ -144,7 +144,7 @@ class _Update:
             sources = [self.old, stores.get("replace", self.old), stores.get("add", self.old)]
             manifest |= block_join.join_documents(sources, spans, folder)
             manifest["counters"] = dict(sorted(counters.items()))
-            manifest["sources"] = old.get("sources", {})
+            manifest["sources"] = dict(old.get("sources", {}))
             for store in stores.values():
                 manifest["sources"] |= store.manifest["sources"]
         for name in stores:
