@@ -10,12 +10,13 @@ import concurrent.futures
 import functools
 import json
 import os
+import signal
 
 import numpy as np
 import tensorflow as tf
 
 from realm_tf.errors import UserError
-from realm_tf.progress import say
+from realm_tf.training import rendezvous
 
 TOTAL = "_total"  # how the features end that normalise a loss: sums over all replicas
 SUM = tf.distribute.ReduceOp.SUM
@@ -45,9 +46,11 @@ def make(name="one", tpu="", logical_cpus=1):
         cpus = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], cpus)
     if name == "multiworker":
-        place, count = _require_cluster()
-        say(f"worker {place} of {count}, counted from 0: waiting until all are there")
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        rendezvous.meet(*_require_cluster())
+        made = tf.distribute.MultiWorkerMirroredStrategy()
+        # Its runtime takes SIGTERM from the process, to note it and go on.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        return made
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
@@ -92,17 +95,17 @@ def divide_host(refresh_devices, takes):
 
 
 def _require_cluster():
-    """(number of this worker, how many there are) by the environment."""
+    """(["host:port"] of all workers, number of this one) by the environment."""
     needed = '{"cluster": {"worker": ["host0:port", "host1:port"]}, "task": {"type": "worker", "index": 0}}'
     try:
         value = json.loads(os.environ["TF_CONFIG"])
         workers, task = value["cluster"]["worker"], value["task"]
-        known = task["type"] == "worker" and 0 <= task["index"] < len(workers)
+        known = task["type"] == "worker" and 0 <= task["index"] < len(workers) and all(":" in name for name in workers)
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:
         raise UserError(f"--strategy=multiworker: the environment variable TF_CONFIG must be like {needed}")
-    return task["index"], len(workers)
+    return workers, task["index"]
 
 
 # === Where this process stands ===
