@@ -17,6 +17,7 @@ import uuid
 from realm_tf import checksums, provenance
 from realm_tf.errors import UserError
 from realm_tf.redact import redacted
+from realm_tf.whole_file import replacing
 
 MANIFEST = "manifest.json"
 SHARDS = ".shards-"  # how the folders begin that keep the finished shards of a job for its next call
@@ -295,7 +296,7 @@ def tidy(parent, alone=False, shards=True, only=""):
         elif alone and (name.startswith(SHARDS) and shards or _STEP.match(name) and not is_complete(path)):
             gfile.rmtree(path)
         elif alone and name.endswith(".tmp"):
-            gfile.remove(path)  # of `write_json`
+            gfile.remove(path)  # of `whole_file.replacing`
 
 
 def remove(path):
@@ -329,14 +330,9 @@ def read_json(path):
 
 
 def write_json(path, value):
-    """Writes JSON aside and renames it into place."""
-    gfile = file_system()
-    path = str(path)
-    gfile.makedirs(os.path.dirname(path) or ".")
-    tmp = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    with gfile.GFile(tmp, "w") as file:
+    """Writes JSON, whole or not at all."""
+    with replacing(path) as aside, file_system().GFile(aside, "w") as file:
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    gfile.rename(tmp, path, overwrite=True)
 
 
 def require_same(what, **named):

@@ -7,12 +7,12 @@ shards in order and never holds more than one of them. Joining makes such files 
 import io
 import json
 import os
-import uuid
 
 import numpy as np
 
 from realm_tf import artifacts
 from realm_tf.data import ragged
+from realm_tf.whole_file import replacing
 
 _COUNTERS = "counters"
 
@@ -49,10 +49,8 @@ def write_shard(path, arrays, counters):
         with artifacts.file_system().GFile(path, "wb") as file:
             file.write(buffer.getvalue())
         return
-    aside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    with open(aside, "wb") as file:
+    with replacing(path) as aside, open(aside, "wb") as file:
         np.savez(file, **arrays)
-    os.replace(aside, path)
 
 
 def _load(path):

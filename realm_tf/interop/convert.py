@@ -28,6 +28,7 @@ from realm_tf.models import build, weights
 from realm_tf.retrieval import index as index_lib
 from realm_tf.text.tokenizer import Tokenizer
 from realm_tf.training.run_context import CONFIG
+from realm_tf.whole_file import replacing
 
 READERS = (realm_folders, tf1_checkpoints, block_records)
 VOCABULARY, KEPT = "vocab.txt", "kept.safetensors"
@@ -162,9 +163,8 @@ class _Target:
                     f"{count}: give the vocab.txt that belongs to them by --vocabulary"
                 )
         if not os.path.exists(own):
-            os.makedirs(self.path, exist_ok=True)
-            shutil.copy(tokenizer.path, f"{own}.tmp")
-            os.replace(f"{own}.tmp", own)
+            with replacing(own) as aside:
+                shutil.copy(tokenizer.path, aside)
         return tokenizer
 
     def _config(self, name, settings):

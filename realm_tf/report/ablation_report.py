@@ -5,6 +5,7 @@ import os
 import statistics
 
 from realm_tf.report.table import DASH
+from realm_tf.whole_file import replacing
 
 COLUMNS = (  # key of a row, heading, factor for display
     ("exact_match", "exact match", 100),
@@ -23,9 +24,8 @@ def write(workdir, result, arms):
     """Writes `ablation.md` and `ablation.png` of a result (see `training.ablation`). Returns the text of the former."""
     text = markdown(result, arms)
     path = os.path.join(workdir, "ablation.md")
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    with replacing(path) as aside, open(aside, "w", encoding="utf-8") as file:
         file.write(text)
-    os.replace(f"{path}.tmp", path)
     draw(os.path.join(workdir, "ablation.png"), result, arms)
     return text
 
@@ -110,6 +110,6 @@ def draw(path, result, arms):
         f"{result['config']}, {result['split']} questions: bars are means, dots are seeds, | is the paper's (NQ)",
         fontsize=9, x=0.01, ha="left",
     )  # fmt: skip
-    figure.savefig(f"{path}.tmp", format="png", dpi=150)
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=150)
     pyplot.close(figure)
-    os.replace(f"{path}.tmp", path)

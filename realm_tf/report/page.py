@@ -5,12 +5,12 @@ Whatever comes from documents, questions or flags is escaped; the page has no sc
 
 import html
 import json
-import uuid
 
 from realm_tf.report import table
 from realm_tf.report.plots import Line, plot
 from realm_tf.report.style import CSS
 from realm_tf.report.table import DASH, get, percent
+from realm_tf.whole_file import replacing
 
 
 def write_page(path, summary, samples, series):
@@ -26,12 +26,8 @@ def write_page(path, summary, samples, series):
     """
     import tensorflow as tf  # only for its files: a run may live in a bucket
 
-    gfile, path = tf.io.gfile, str(path)
-    gfile.makedirs(path.rpartition("/")[0] or ".")
-    tmp = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    with gfile.GFile(tmp, "w") as file:
+    with replacing(path) as aside, tf.io.gfile.GFile(aside, "w") as file:
         file.write(render(summary, samples, series))
-    gfile.rename(tmp, path, overwrite=True)
 
 
 def render(summary, samples, series):

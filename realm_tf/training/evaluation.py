@@ -2,7 +2,6 @@
 
 import json
 import os
-import uuid
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from realm_tf.serving.answerer import Answerer
 from realm_tf.training import bm25, closed_book, finetune, zero_shot
 from realm_tf.training.qa_batches import QABatches
 from realm_tf.training.refresher import make_query_fn
+from realm_tf.whole_file import replacing
 
 DEPTH = 20  # ranks reported
 CHUNK = 64
@@ -127,8 +127,5 @@ def _by_set(lines):
 
 
 def _write_lines(path, lines):
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    tmp = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    with open(tmp, "w", encoding="utf-8") as file:
+    with replacing(path) as aside, open(aside, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    os.replace(tmp, path)

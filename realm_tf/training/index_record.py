@@ -4,6 +4,7 @@ import json
 import os
 
 from realm_tf.errors import UserError
+from realm_tf.whole_file import replacing
 
 FILE = "swaps.jsonl"
 
@@ -41,9 +42,8 @@ class IndexRecord:
         """Drops the lines of that step and later ones, and a torn one."""
         if os.path.exists(self._path):
             kept = [line for line in self.lines() if line["step"] < step]
-            with open(f"{self._path}.tmp", "w") as file:
+            with replacing(self._path) as aside, open(aside, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in kept)
-            os.replace(f"{self._path}.tmp", self._path)
 
 
 def read_replay(path, own):

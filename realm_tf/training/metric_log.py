@@ -9,6 +9,7 @@ import os
 import time
 
 from realm_tf.errors import UserError
+from realm_tf.whole_file import replacing
 
 FILE = "metrics.jsonl"
 
@@ -68,9 +69,8 @@ class MetricLog:
         """Makes the log hold `lines` only. Event files cannot be cut, so TensorBoard gets them afresh."""
         self.close()
         gfile = _tensorflow().io.gfile
-        with gfile.GFile(f"{self._path}.tmp", "w") as file:
+        with replacing(self._path) as aside, gfile.GFile(aside, "w") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
-        gfile.rename(f"{self._path}.tmp", self._path, overwrite=True)
         for old in gfile.glob(os.path.join(self._directory, "events.out.tfevents.*")):
             gfile.remove(old)
         for line in lines:
