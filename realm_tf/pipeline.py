@@ -23,6 +23,7 @@ from realm_tf.redact import redacted
 WORKDIR = flags.define_workdir()
 CONFIG, SET, DATA_DIR = flags.define_config()
 FROM = absl_flags.DEFINE_string("from", None, "Redo this stage and all after it.")
+TO = absl_flags.DEFINE_string("to", None, "End after this stage; the same command without it goes on.")
 VERIFY = absl_flags.DEFINE_bool("verify", False, "Run nothing; check what is there against its manifests' checksums.")
 
 
@@ -36,7 +37,7 @@ def main(_):
     named = (("config", CONFIG.value), ("workdir", WORKDIR.value), *(("set", value) for value in SET.value))
     words = [f"--{name}={value}" for name, value in named if value]
     command = redacted(shlex.join(["python", "-m", "realm_tf.pipeline", *words]))
-    stages.run_pipeline(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, FROM.value, command)
+    stages.run_pipeline(WORKDIR.value, CONFIG.value, SET.value, DATA_DIR.value, FROM.value, TO.value, command)
 
 
 def _verify():

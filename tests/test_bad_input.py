@@ -203,6 +203,8 @@ def test_inspect_without_a_run(run_verb, tmp_path):
         (["--set=pretrain.steps=many"], ["pretrain.steps", "int"]),
         (["--set=pretrain"], ["--set=pretrain", "section.field=value"]),
         (["--from=nonsense"], ["--from=nonsense", "warm_start"]),
+        (["--to=nonsense"], ["--to=nonsense", "warm_start"]),
+        (["--from=export", "--to=blocks"], ["--from=export", "--to=blocks"]),
         (["--config=/nowhere/mine.py"], ["/nowhere/mine.py"]),
         (["--frmo=blocks"], ["frmo"]),
         (["configs/demo.py"], ["configs/demo.py"]),

@@ -140,6 +140,12 @@ def test_from_redoes_a_stage_and_what_follows(copy_of_run, run_verb):
     assert (copy_of_run / "export" / "1").is_dir()
 
 
+def test_to_ends_after_a_stage(tmp_path, run_verb):
+    code, _, stderr = run_verb("realm_tf.pipeline", f"--config={TINY}", f"--workdir={tmp_path}/run", "--to=queries")
+    assert code == 0, stderr
+    assert sorted(path.name for path in (tmp_path / "run" / "stages").iterdir()) == ["blocks.json", "queries.json"]
+
+
 def test_another_configuration_is_refused(copy_of_run, run_verb):
     arguments = ("realm_tf.pipeline", f"--config={TINY}", f"--workdir={copy_of_run}", "--set=pretrain.steps=7")
     before = snapshot(copy_of_run)

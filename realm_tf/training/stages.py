@@ -122,6 +122,8 @@ def _evaluate(context):
     from realm_tf.training.evaluation import evaluate
 
     result = {}
+    for folder in (context.path("eval"), context.path("eval", "orqa")):
+        artifacts.tidy(folder, alone=True)
     os.makedirs(context.path("eval"), exist_ok=True)
     for system in ("realm", "orqa"):
         for split in ("dev", "test"):
@@ -171,16 +173,20 @@ def marker(workdir, stage_name):
     return os.path.join(workdir, "stages", f"{stage_name}.json")
 
 
-def run_pipeline(workdir, config_path, overrides, data_dir, from_stage, command):
-    """Runs all stages of a configuration in `workdir`; see `realm_tf.pipeline`.
+def run_pipeline(workdir, config_path, overrides, data_dir, from_stage, to_stage, command):
+    """Runs the stages of a configuration in `workdir`, up to `to_stage` if there is one; see `realm_tf.pipeline`.
 
     Raises `UserError` for an unknown stage, a missing configuration, one that differs from the run's in what earlier
     stages made, an input that does not exist, or a second pipeline in the same directory.
     """
     if not workdir:
         raise UserError("say where the run lives: --workdir=runs/demo")
-    if from_stage and from_stage not in NAMES:
-        raise UserError(f"--from={from_stage}: no such stage; known are {', '.join(NAMES)}")
+    for flag, stage in (("from", from_stage), ("to", to_stage)):
+        if stage and stage not in NAMES:
+            raise UserError(f"--{flag}={stage}: no such stage; known are {', '.join(NAMES)}")
+    names = NAMES[: NAMES.index(to_stage) + 1] if to_stage else NAMES
+    if from_stage and from_stage not in names:
+        raise UserError(f"--from={from_stage} comes after --to={to_stage}: give them in the order of the stages")
     if not config_path and (overrides or not os.path.exists(os.path.join(workdir, CONFIG))):
         raise UserError("say which configuration to run: --config=configs/demo.py")
     config = config_lib.load(config_path, overrides, data_dir) if config_path else None
@@ -192,7 +198,7 @@ def run_pipeline(workdir, config_path, overrides, data_dir, from_stage, command)
             _redo(workdir, STAGES[NAMES.index(from_stage) :])
         context = RunContext(workdir, config)
         context.store_config()
-        run_stages(context, NAMES, command)
+        run_stages(context, names, command)
 
 
 def run_stages(context, names, command):
