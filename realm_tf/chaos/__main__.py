@@ -29,6 +29,9 @@ SEED = absl_flags.DEFINE_integer("seed", 0, "Of everything that is drawn.")
 OUTPUT = absl_flags.DEFINE_string("output", "chaos.json", "The report.")
 RUN = absl_flags.DEFINE_string("run", None, "A finished run to damage copies of, instead of making one.")
 KILLS = absl_flags.DEFINE_integer("kills", 10, "How many of the faults kill a whole run; 0 saves minutes.")
+STAGES = absl_flags.DEFINE_integer(
+    "stages", 26, "How many of the faults disturb one stage or job as a process of its own; 0 saves minutes."
+)
 KILLED_RUN = absl_flags.DEFINE_string(
     "killed_run", None, "Instead of all this: a new folder, for a run of --config that is killed --kills times."
 )
@@ -46,14 +49,16 @@ def main(_):
     from realm_tf.chaos.report import Report
 
     report, rng = Report(FAULTS.value, SEED.value), random.Random(SEED.value)
+    arguments = [f"--config={CONFIG.value}", "--set=pretrain.refresh=inline"]
     with tempfile.TemporaryDirectory(prefix="realm_tf-chaos-") as scratch:
         finished, kills = RUN.value, min(KILLS.value, FAULTS.value)
         if kills or not finished:
-            runs = run_faults.KilledRun([f"--config={CONFIG.value}", "--set=pretrain.refresh=inline"], scratch)
+            runs = run_faults.KilledRun(arguments, scratch)
             finished = finished or runs.undisturbed
         if kills:
             runs.kills(kills, rng, report.add)
-        inject(finished, scratch, FAULTS.value - kills, rng, report)
+        disturb(finished, arguments, scratch, min(STAGES.value, FAULTS.value - kills), rng, report)
+        inject(finished, scratch, FAULTS.value - len(report.outcomes), rng, report)
     report.write(OUTPUT.value)
     value = report.value()
     print({name: value[name] for name in ("injected", "survived", "lost", "corrupt_accepted", "unexplained")})
@@ -75,6 +80,20 @@ def compare_killed():
     print(killed_run.table(result))
 
 
+def disturb(finished, arguments, scratch, count, rng, report):
+    """Injects `count` faults of single stages and jobs: each is killed, then each has its disk filled up, and so on."""
+    from realm_tf.chaos import small_disk, stage_faults
+
+    if not count:
+        return
+    runs = stage_faults.StagedRuns(finished, arguments, os.path.join(scratch, "stages"))
+    kinds = [stage_faults.killed, stage_faults.full_disk] if small_disk.can_mount(scratch) else [stage_faults.killed]
+    faults = [(kind, work) for kind in kinds for work in runs.works]
+    for n in range(count):
+        kind, work = faults[n % len(faults)]
+        report.add(kind(runs, work, rng))
+
+
 def inject(finished, scratch, count, rng, report):
     """Injects `count` faults of the kinds that need no process of their own; those of writers first: they fork."""
     from realm_tf.chaos import writer_faults
@@ -84,13 +103,13 @@ def inject(finished, scratch, count, rng, report):
     for n in range(count // 4):
         report.add(kinds[n % len(kinds)](scratch, rng))
     rest = count - count // 4
-    from realm_tf.chaos import artifact_faults, training_faults
+    from realm_tf.chaos import artifact_faults, small_disk, training_faults
 
     run, training = artifact_faults.FinishedRun(finished, scratch), training_faults.Training(scratch)
     of_run = [artifact_faults.damaged_artifact] * 3 + [artifact_faults.damaged_index, artifact_faults.damaged_export]
     of_training = [training_faults.damaged_checkpoint, training_faults.killed, training_faults.runaway_loss]
     of_training.append(training_faults.damaged_checkpoints)
-    if training_faults.can_mount(scratch):
+    if small_disk.can_mount(scratch):
         of_training += [training_faults.full_disk, training_faults.full_disk, training_faults.read_only_disk]
     else:
         print("full and read-only disks are left out: this process may not mount one", file=sys.stderr)

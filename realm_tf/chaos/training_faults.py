@@ -6,7 +6,6 @@ run takes a second and hundreds of them can be compared bit by bit with the one 
 
 import os
 import shutil
-import subprocess
 
 import keras
 import numpy as np
@@ -15,6 +14,7 @@ import tensorflow as tf
 from realm_tf import artifacts
 from realm_tf.chaos.damage import damage, files_of
 from realm_tf.chaos.report import Outcome, explained, failure
+from realm_tf.chaos.small_disk import SmallDisk
 from realm_tf.config import OptimizerConfig
 from realm_tf.errors import UserError
 from realm_tf.training import loop
@@ -127,40 +127,6 @@ def runaway_loss(training, rng):
     told = isinstance(error, UserError) and f"step_{good}" in str(error) and f"at step {good + 1}" in str(error)
     again = training.again("loss that runs away", folder, error, f"targets times {target}")
     return Outcome(again.kind, again.lost, error is None, again.unexplained or not told, again.note)
-
-
-class SmallDisk:
-    """A file system of its own in memory, as a context; yields its folder. Needs the right to mount."""
-
-    def __init__(self, folder, kilobytes):
-        self._folder, self._kilobytes = str(folder), kilobytes
-
-    def __enter__(self):
-        os.makedirs(self._folder, exist_ok=True)
-        self._mount(f"size={self._kilobytes}k")
-        return self
-
-    def path(self, *names):
-        return os.path.join(self._folder, *names)
-
-    def remount(self, options):
-        """options: of mount, such as "size=10m" or "ro"."""
-        self._mount(f"remount,{options}")
-
-    def _mount(self, options):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self._folder], check=True, capture_output=True)
-
-    def __exit__(self, *_):
-        subprocess.run(["umount", "-l", self._folder], check=True, capture_output=True)
-
-
-def can_mount(scratch):
-    """Whether this process may mount a small disk; without it, faults of disks are left out and said to be."""
-    try:
-        with SmallDisk(os.path.join(scratch, "try"), 64):
-            return True
-    except (OSError, subprocess.SubprocessError):
-        return False
 
 
 def full_disk(training, rng):

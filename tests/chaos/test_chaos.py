@@ -1,14 +1,16 @@
 """The harness of `make chaos`: it counts what it should, its damage is damage, a sample of its faults is survived."""
 
 import random
+import shutil
 
 import pytest
 
 from realm_tf import artifacts
-from realm_tf.chaos import training_faults, writer_faults
+from realm_tf.chaos import comparison, small_disk, stage_faults, training_faults, writer_faults
 from realm_tf.chaos.damage import damage
 from realm_tf.chaos.report import Outcome, Report, explained
 from realm_tf.errors import UserError
+from tests.running import TINY
 
 
 def test_the_report_counts(tmp_path, capsys):
@@ -73,7 +75,7 @@ def test_faults_of_a_training(training, fault, seed):
 
 @pytest.mark.parametrize("fault", [training_faults.full_disk, training_faults.read_only_disk])
 def test_disks(training, fault):
-    if not training_faults.can_mount(training.folder()):
+    if not small_disk.can_mount(training.folder()):
         pytest.skip("this process may not mount a small disk")
     outcome = fault(training, random.Random(0))
     assert outcome.survived, outcome
@@ -84,6 +86,43 @@ def test_leases(tmp_path, fault):
     for seed in range(3):
         outcome = fault(str(tmp_path), random.Random(seed))
         assert outcome.survived, outcome
+
+
+@pytest.fixture(scope="module")
+def staged_runs(tiny_run, tmp_path_factory):
+    return stage_faults.StagedRuns(tiny_run, [f"--config={TINY}"], str(tmp_path_factory.mktemp("staged") / "scratch"))
+
+
+@pytest.mark.parametrize("fault", [stage_faults.killed, stage_faults.full_disk])
+def test_faults_of_a_stage(staged_runs, fault):
+    if fault is stage_faults.full_disk and not small_disk.can_mount(staged_runs.folder()):
+        pytest.skip("this process may not mount a small disk")
+    work = next(work for work in staged_runs.works if work.name == "queries")
+    outcome = fault(staged_runs, work, random.Random(0))
+    assert outcome.survived, outcome
+
+
+def test_a_stage_that_makes_something_else_would_be_seen(staged_runs):
+    """What is expected of the stage is changed: the outcome says that it is lost."""
+    work = next(work for work in staged_runs.works if work.name == "questions")
+    expected, seconds = staged_runs.undisturbed(work)
+    other = {**expected, sorted(expected)[0]: "0"}
+    staged_runs._expected[work] = other, seconds
+    outcome = stage_faults.killed(staged_runs, work, random.Random(0))
+    assert outcome.lost and sorted(expected)[0] in outcome.note
+
+
+def test_runs_are_compared_by_what_they_made(tiny_run, tmp_path):
+    found = comparison.digests(tiny_run)
+    copy_of_run = tmp_path / "run"
+    shutil.copytree(tiny_run, copy_of_run)
+    assert comparison.digests(copy_of_run) == found
+    # What was read and trained, indexes, the export's variables one by one, figures and answers.
+    ends = ("blocks/texts.bin", "reader/weights.safetensors", "index/step_6/embeddings.npy", "eval/test.json")
+    assert set(ends) <= found.keys() and any("export/1/_weights/" in path for path in found)
+    figures = copy_of_run / "eval" / "test.json"
+    figures.write_text(figures.read_text().replace("0", "1", 1))
+    assert [path for path, digest in comparison.digests(copy_of_run).items() if found[path] != digest] == [ends[-1]]
 
 
 def test_a_harness_that_finds_nothing_would_be_seen(training, monkeypatch):
@@ -97,7 +136,8 @@ def test_a_harness_that_finds_nothing_would_be_seen(training, monkeypatch):
 @pytest.mark.slow
 def test_the_command(run_verb, tiny_run, tmp_path):
     report = tmp_path / "chaos.json"
-    code, _, stderr = run_verb("realm_tf.chaos", "--faults=40", "--kills=0", f"--run={tiny_run}", f"--output={report}")
+    counts = ("--faults=42", "--kills=0", "--stages=2")
+    code, _, stderr = run_verb("realm_tf.chaos", *counts, f"--run={tiny_run}", f"--output={report}")
     assert code == 0, stderr
     value = artifacts.read_json(report)
-    assert value["injected"] == value["survived"] == 40 and len(value["by_kind"]) > 10
+    assert value["injected"] == value["survived"] == 42 and len(value["by_kind"]) > 10
