@@ -30,7 +30,7 @@ OUTPUT = absl_flags.DEFINE_string("output", "chaos.json", "The report.")
 RUN = absl_flags.DEFINE_string("run", None, "A finished run to damage copies of, instead of making one.")
 KILLS = absl_flags.DEFINE_integer("kills", 10, "How many of the faults kill a whole run; 0 saves minutes.")
 STAGES = absl_flags.DEFINE_integer(
-    "stages", 26, "How many of the faults disturb one stage or job as a process of its own; 0 saves minutes."
+    "stages", 29, "How many of the faults disturb one stage or job as a process of its own; 0 saves minutes."
 )
 KILLED_RUN = absl_flags.DEFINE_string(
     "killed_run", None, "Instead of all this: a new folder, for a run of --config that is killed --kills times."
@@ -81,14 +81,20 @@ def compare_killed():
 
 
 def disturb(finished, arguments, scratch, count, rng, report):
-    """Injects `count` faults of single stages and jobs: each is killed, then each has its disk filled up, and so on."""
+    """Injects `count` faults of single stages and jobs: each is killed, then each has its disk filled up, and so on.
+
+    The stages of a pipeline meet a read-only disk in the same line, so that one stands for all.
+    """
     from realm_tf.chaos import small_disk, stage_faults
 
     if not count:
         return
     runs = stage_faults.StagedRuns(finished, arguments, os.path.join(scratch, "stages"))
-    kinds = [stage_faults.killed, stage_faults.full_disk] if small_disk.can_mount(scratch) else [stage_faults.killed]
-    faults = [(kind, work) for kind in kinds for work in runs.works]
+    faults = [(stage_faults.killed, work) for work in runs.works]
+    if small_disk.can_mount(scratch):
+        jobs = [work for work in runs.works if work.is_job]
+        faults += [(stage_faults.full_disk, work) for work in runs.works]
+        faults += [(stage_faults.read_only_disk, work) for work in (rng.choice(runs.works), *jobs)]
     for n in range(count):
         kind, work = faults[n % len(faults)]
         report.add(kind(runs, work, rng))

@@ -1,4 +1,4 @@
-"""Faults of one stage or job, as a process: SIGKILL at a random instant, a disk that fills up under it.
+"""Faults of one stage or job, as a process: SIGKILL at a random instant, a disk that fills up or cannot be written.
 
 Each begins where the stage before it ended, and is one command. The same command again must end in the files that the
 stage makes where nobody disturbs it.
@@ -148,11 +148,25 @@ def full_disk(runs, work, rng):
         disk.leave_room(kilobytes)
         process = runs.start(work, workdir, words)
         process.join()
-        text = _read(words)
-        told = process.exitcode == 0 or process.exitcode == 2 and "the disk is full" in text.rstrip().split("\n")[-1]
+        told = process.exitcode == 0 or process.exitcode == 2 and "the disk is full" in _last_line(words)
         disk.remount(f"size={1 << 20}k")
         note = f"{work.name} with {kilobytes} kB, exit code {process.exitcode}"
         return runs.again(f"full disk under {_kind(work)}", work, workdir, words, told, note)
+
+
+def read_only_disk(runs, work, _):
+    """The disk cannot be written when the work begins; then it can."""
+    folder = runs.folder()
+    with SmallDisk(folder, 1 << 20) as disk:
+        workdir, words = disk.path("run"), f"{folder}.txt"
+        runs.prepare(work, workdir)
+        disk.remount("ro")
+        process = runs.start(work, workdir, words)
+        process.join()
+        told = process.exitcode == 2 and "the disk cannot be written" in _last_line(words)
+        disk.remount("rw")
+        note = f"{work.name}, exit code {process.exitcode}"
+        return runs.again(f"read-only disk under {_kind(work)}", work, workdir, words, told, note)
 
 
 def _kind(work):
@@ -162,6 +176,10 @@ def _kind(work):
 def _made_by(stage):
     """The folders of a stage; those that later stages add embedders to are one embedder here."""
     return tuple("embedder/step_0" if output == "embedder" else output for output in stage.outputs)
+
+
+def _last_line(words):
+    return _read(words).rstrip().rpartition("\n")[2]
 
 
 def _read(path):
