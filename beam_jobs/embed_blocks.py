@@ -32,7 +32,8 @@ from apache_beam.utils import shared
 
 from realm_tf import artifacts
 from realm_tf import flags as shared_flags
-from realm_tf.config import INDEX_KINDS, IndexConfig
+from realm_tf.config import IndexConfig
+from realm_tf.config_checks import INDEX_KINDS
 from realm_tf.data import flat_files
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError

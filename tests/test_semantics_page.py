@@ -7,6 +7,7 @@ import re
 import pytest
 
 from realm_tf import config as config_lib
+from realm_tf import config_checks
 
 ROOT = pathlib.Path(__file__).parent.parent
 ROWS = [
@@ -37,7 +38,7 @@ def test_a_row_names_what_exists(row):
             name = field.replace("S.", f"{stage}.", 1)
             value = value_of(name)
             if words:
-                assert tuple(re.findall(r"`(\w+)`", words)) == config_lib.CHOICES[name]
+                assert tuple(re.findall(r"`(\w+)`", words)) == config_checks.CHOICES[name]
             if len(fields) == len(defaults) and defaults != ["these"]:
                 told = defaults[i]
                 assert value == (float(told) if isinstance(value, float) else type(value)(told)), name

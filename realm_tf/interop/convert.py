@@ -20,7 +20,7 @@ import shutil
 import numpy as np
 from safetensors.numpy import save_file
 
-from realm_tf import artifacts
+from realm_tf import artifacts, config_checks
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
 from realm_tf.interop import block_records, hugging_face, realm_folders, shapes, tensor_files, tf1_checkpoints
@@ -294,5 +294,5 @@ def _within(config):
     longest = config.encoder.max_sequence_length
     lengths = {name: min(value, longest) for name, value in dataclasses.asdict(config.lengths).items()}
     for whole, part in (("joint", "query"), ("reader", "question")):
-        lengths[part] = max(4, min(lengths[part], lengths[whole] - config_lib.MIN_BODY))
+        lengths[part] = max(4, min(lengths[part], lengths[whole] - config_checks.MIN_BODY))
     return _with(config, "lengths", **lengths)

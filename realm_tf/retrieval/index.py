@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from realm_tf import artifacts
-from realm_tf.config import INDEX_KINDS
+from realm_tf.config_checks import INDEX_KINDS
 from realm_tf.errors import UserError
 from realm_tf.retrieval import settings as settings_lib
 

@@ -27,7 +27,7 @@ def export(context, system="realm", output=None, searcher="exact", num_answers=N
       context: `RunContext`.
       system: "realm" or "orqa".
       output: directory of the versions; by default WORKDIR/export.
-      searcher: one of `config.INDEX_KINDS`.
+      searcher: one of `config_checks.INDEX_KINDS`.
       num_answers: n, the answers that the graph gives for a question.
 
     Raises: `UserError` if the system or its index is missing, if they do not belong together, or if it answers nothing:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from realm_tf import artifacts
-from realm_tf.config import INDEX_KINDS, IndexConfig
+from realm_tf.config import IndexConfig
+from realm_tf.config_checks import INDEX_KINDS
 from realm_tf.errors import UserError
 from realm_tf.retrieval import index
 
