@@ -128,12 +128,13 @@ class Workers:
 
     def start(self, index):
         task = {"cluster": self._cluster, "task": {"type": "worker", "index": index}}
-        environment = os.environ | {"TF_CONFIG": json.dumps(task)}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")}
+        environment["TF_CONFIG"] = json.dumps(task)
         with open(self._folder / f"worker_{index}.txt", "a") as words:
             return start(*self._command, env=environment, stdout=words, stderr=subprocess.STDOUT)
 
     def words(self):
-        return "\n".join((self._folder / f"worker_{index}.txt").read_text()[-2000:] for index in (0, 1))
+        return "\n".join((self._folder / f"worker_{index}.txt").read_text() for index in (0, 1))
 
     def end(self, seconds=240):
         try:
