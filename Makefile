@@ -19,6 +19,9 @@ STAMP := $(VENV)/installed.stamp
 PEER_VENV := .venv-peers
 PEER_STAMP := $(PEER_VENV)/installed.stamp
 BENCH_VENV := .venv-bench-peers
+# pip-audit: it is asked about the lock, and is not in it.
+AUDIT := .venv-audit/bin/pip-audit
+AUDIT_PIP := .venv-audit/bin/python -m pip --disable-pip-version-check
 BENCH_STAMP := $(BENCH_VENV)/installed.stamp
 
 # TensorFlow's information and warning lines; errors stay. The demo's binary sees to its own.
@@ -64,7 +67,9 @@ chaos: $(STAMP) ## inject FAULTS=300 real faults into a small run, SEED=n for ot
 	@$(PY) -m realm_tf.chaos --faults=$(FAULTS) --seed=$(SEED) --output=chaos.json $(ARGS)
 
 audit: $(STAMP) ## known vulnerabilities and licences of the locked packages; needs a network for the first
-	@$(PY) -m tests.audit $(ARGS)
+	@test -x $(AUDIT) || { $(PYTHON) -m venv .venv-audit && $(AUDIT_PIP) install --quiet --retries=1 --timeout=20 'pip-audit>=2.10,<3'; } \
+	  || echo "pip-audit cannot be installed here" >&2
+	@$(PY) -m tests.audit $(AUDIT)
 
 lock: ## recompile requirements.lock from requirements.in; needs uv
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 2; }
@@ -73,7 +78,7 @@ lock: ## recompile requirements.lock from requirements.in; needs uv
 	@! grep -nE '^[^#]*(://|--(extra-)?index-url|--find-links)' requirements.lock
 
 clean: ## remove .venv, caches and build outputs; runs/ stays
-	rm -rf $(VENV) $(PEER_VENV) $(BENCH_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEER_VENV) $(BENCH_VENV) .venv-audit build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV): $(STAMP)

@@ -10,6 +10,7 @@ import pytest
 
 from realm_tf import artifacts, flags
 from realm_tf.redact import redacted
+from tests import audit
 
 ROOT = pathlib.Path(__file__).parent.parent
 OURS = [path for folder in ("realm_tf", "beam_jobs", "benchmarks", "configs") for path in (ROOT / folder).rglob("*.py")]
@@ -102,6 +103,38 @@ def test_the_weights_that_travel_with_the_code_are_those_of_their_checksums():
     assert lines
     for expected, name in lines:
         assert hashlib.sha256((folder / name.lstrip("*")).read_bytes()).hexdigest() == expected
+
+
+def test_every_locked_package_has_a_free_licence(capsys):
+    assert audit.licences() == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "findings", "words"),
+    [
+        ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', 0, "1 packages looked up, 0 not known, 0 f"),
+        (
+            '{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "X-1", "fix_versions": ["2"]}]}, '
+            '{"name": "b", "skip_reason": "not found"}]}',
+            1,
+            "a 1: X-1, mended in 2\nvulnerabilities: 1 packages looked up, 1 not known, 1 f",
+        ),
+        # pip-audit calls this "No known vulnerabilities found", with exit code 0.
+        ('{"dependencies": [{"name": "a", "skip_reason": "not found"}]}', 0, "SKIPPED: vulnerabilities are not looked"),
+        ("", 0, "SKIPPED"),
+    ],
+)
+def test_what_pip_audit_says_is_told(tmp_path, capsys, answer, findings, words):
+    program = tmp_path / "pip-audit"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n")
+    program.chmod(0o755)
+    assert audit.vulnerabilities(str(program)) == findings
+    assert words in capsys.readouterr().out
+
+
+def test_without_pip_audit_that_is_told(tmp_path, capsys):
+    assert audit.vulnerabilities(str(tmp_path / "none")) == 0
+    assert capsys.readouterr().out.startswith("SKIPPED: vulnerabilities are not looked for: pip-audit is not installed")
 
 
 def test_every_locked_package_has_a_checksum():
