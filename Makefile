@@ -28,7 +28,7 @@ BENCH_STAMP := $(BENCH_VENV)/installed.stamp
 test test-all test-browser test-peers test-official bench: export TF_CPP_MIN_LOG_LEVEL := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-browser test-peers test-official lint bench fuzz chaos audit lock clean $(VENV)
+.PHONY: help demo test test-all test-browser test-peers test-official lint bench fuzz fuzz-guided chaos audit lock clean $(VENV)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ bench: $(STAMP) $(BENCH_STAMP) ## measure every speed figure, or PATHS=step,embe
 
 fuzz: $(STAMP) ## put CASES=100000 bad inputs to every door; SEED=n for others
 	@$(PY) -m tests.fuzz --cases=$(CASES) --seed=$(SEED) $(ARGS)
+
+fuzz-guided: $(STAMP) ## the same for bytes that our own code reads, led by what they reach: atheris, which is installed
+	@$(PY) -m pip install --quiet --disable-pip-version-check 'atheris>=3,<4'
+	@$(PY) -m tests.fuzz.guided --cases=$(CASES) --seed=$(SEED) $(ARGS)
 
 chaos: $(STAMP) ## inject FAULTS=300 real faults into a small run, SEED=n for others; writes chaos.json
 	@$(PY) -m realm_tf.chaos --faults=$(FAULTS) --seed=$(SEED) --output=chaos.json $(ARGS)

@@ -97,5 +97,3 @@ def _convert(folder):
                 assert converted.parts
 
     return lambda value: _with(folder, value, use)
-
-

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fuzz import checkpoints, documents, settings
+from tests.fuzz import checkpoints, documents, guided, settings
 from tests.fuzz.door import Door, run
 
 CASES = 60
@@ -25,6 +25,13 @@ def test_artifacts_and_checkpoints(corpus, tmp_path):
 def test_a_long_paragraph():
     door = Door("a paragraph of 300 kB", documents.long_paragraphs(300_000), documents.check_offsets, 1.0)
     assert run(door, 1, seed=0)[1] == []
+
+
+@pytest.mark.parametrize("name", guided.DOORS)
+def test_good_input_passes_the_guided_doors(name):
+    check, good = guided.DOORS[name]()
+    for raw in good:
+        check(raw)
 
 
 def test_a_failure_is_found_and_told():
