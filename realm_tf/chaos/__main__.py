@@ -56,9 +56,13 @@ def main(_):
             runs = run_faults.KilledRun(arguments, scratch)
             finished = finished or runs.undisturbed
         if kills:
+            report.begin("whole runs", kills)
             runs.kills(kills, rng, report.add)
-        disturb(finished, arguments, scratch, min(STAGES.value, FAULTS.value - kills), rng, report)
-        inject(finished, scratch, FAULTS.value - len(report.outcomes), rng, report)
+        stages = min(STAGES.value, FAULTS.value - kills)
+        writers = (FAULTS.value - kills - stages) // 4
+        disturb_writers(scratch, writers, rng, report)  # first: they fork, and the others use TensorFlow here
+        disturb_stages(finished, arguments, scratch, stages, rng, report)
+        damage(finished, scratch, FAULTS.value - kills - stages - writers, rng, report)
     report.write(OUTPUT.value)
     value = report.value()
     print({name: value[name] for name in ("injected", "survived", "lost", "corrupt_accepted", "unexplained")})
@@ -80,7 +84,18 @@ def compare_killed():
     print(killed_run.table(result))
 
 
-def disturb(finished, arguments, scratch, count, rng, report):
+def disturb_writers(scratch, count, rng, report):
+    """Injects `count` faults of processes that publish, and of refreshers' leases."""
+    from realm_tf.chaos import writer_faults
+
+    kinds = [writer_faults.killed_writer, writer_faults.stopped_refresher, writer_faults.two_refreshers]
+    kinds.append(writer_faults.clock_jump)
+    report.begin("writers", count)
+    for n in range(count):
+        report.add(kinds[n % len(kinds)](scratch, rng))
+
+
+def disturb_stages(finished, arguments, scratch, count, rng, report):
     """Injects `count` faults of single stages and jobs: each is killed, then each has its disk filled up, and so on.
 
     The stages of a pipeline meet a read-only disk in the same line, so that one stands for all.
@@ -95,22 +110,17 @@ def disturb(finished, arguments, scratch, count, rng, report):
         jobs = [work for work in runs.works if work.is_job]
         faults += [(stage_faults.full_disk, work) for work in runs.works]
         faults += [(stage_faults.read_only_disk, work) for work in (rng.choice(runs.works), *jobs)]
+    report.begin("stages and jobs", count)
     for n in range(count):
         kind, work = faults[n % len(faults)]
         report.add(kind(runs, work, rng))
 
 
-def inject(finished, scratch, count, rng, report):
-    """Injects `count` faults of the kinds that need no process of their own; those of writers first: they fork."""
-    from realm_tf.chaos import writer_faults
-
-    kinds = [writer_faults.killed_writer, writer_faults.stopped_refresher, writer_faults.two_refreshers]
-    kinds.append(writer_faults.clock_jump)
-    for n in range(count // 4):
-        report.add(kinds[n % len(kinds)](scratch, rng))
-    rest = count - count // 4
+def damage(finished, scratch, count, rng, report):
+    """Injects `count` faults of a finished run's files, and of one training in this process."""
     from realm_tf.chaos import artifact_faults, small_disk, training_faults
 
+    report.begin("files and trainings", count)
     run, training = artifact_faults.FinishedRun(finished, scratch), training_faults.Training(scratch)
     of_run = [artifact_faults.damaged_artifact] * 3 + [artifact_faults.damaged_index, artifact_faults.damaged_export]
     of_training = [training_faults.damaged_checkpoint, training_faults.killed, training_faults.runaway_loss]
@@ -121,7 +131,7 @@ def inject(finished, scratch, count, rng, report):
         print("full and read-only disks are left out: this process may not mount one", file=sys.stderr)
     faults = [(fault, run) for fault in (*of_run, artifact_faults.not_finite_embedder)]
     faults += [(fault, training) for fault in of_training]
-    for n in range(rest):
+    for n in range(count):
         fault, what = faults[n % len(faults)]
         report.add(fault(what, rng))
 

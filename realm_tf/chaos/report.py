@@ -41,19 +41,26 @@ def failure(function, *arguments, **options):
 
 
 class Report:
-    """Gathers outcomes; says after each kind how many there are and about how long the rest will take."""
+    """Gathers outcomes; says now and then how many there are and about how long those of the same sort will take."""
 
     def __init__(self, planned, seed):
         self._planned, self._seed, self._began, self.outcomes = planned, seed, time.monotonic(), []
+        self.begin("all", planned)
+
+    def begin(self, sort, count):
+        """Names what comes next: so many faults that take about as long as each other."""
+        self._sort, self._left, self._sort_began, self._sort_done = sort, count, time.monotonic(), 0
 
     def add(self, outcome):
         self.outcomes.append(outcome)
         count = len(self.outcomes)
+        self._sort_done, self._left = self._sort_done + 1, self._left - 1
         if not outcome.survived:
             print(f"NOT SURVIVED {outcome}", flush=True)
         if count % 10 == 0 or count == self._planned:
-            left = (time.monotonic() - self._began) / count * (self._planned - count)
-            print(f"{count} of {self._planned} faults, now {outcome.kind}; about {left:.0f} s left", flush=True)
+            left = (time.monotonic() - self._sort_began) / self._sort_done * max(0, self._left)
+            words = f"{count} of {self._planned} faults, now {outcome.kind}"
+            print(f"{words}; about {left:.0f} s left for {self._sort}", flush=True)
 
     def value(self):
         """The JSON object of the report."""
