@@ -59,22 +59,16 @@ class Report:
             print(f"NOT SURVIVED {outcome}", flush=True)
         if count % 10 == 0 or count == self._planned:
             left = (time.monotonic() - self._sort_began) / self._sort_done * max(0, self._left)
-            words = f"{count} of {self._planned} faults, now {outcome.kind}"
-            print(f"{words}; about {left:.0f} s left for {self._sort}", flush=True)
+            words = f"; about {left:.0f} s left for {self._sort}" if self._left > 0 else ""
+            print(f"{count} of {self._planned} faults, now {outcome.kind}{words}", flush=True)
 
     def value(self):
         """The JSON object of the report."""
-        kinds = collections.defaultdict(collections.Counter)
+        told = ("survived", "lost", "corrupt_accepted", "unexplained")
+        kinds, names = collections.defaultdict(collections.Counter), ("injected", *told)
         for outcome in self.outcomes:
-            kinds[outcome.kind].update(
-                injected=1,
-                survived=outcome.survived,
-                lost=outcome.lost,
-                corrupt_accepted=outcome.corrupt_accepted,
-                unexplained=outcome.unexplained,
-            )
+            kinds[outcome.kind].update({"injected": 1} | {name: int(getattr(outcome, name)) for name in told})
         total = sum(kinds.values(), collections.Counter())
-        names = ("injected", "survived", "lost", "corrupt_accepted", "unexplained")
         return {
             **{name: total[name] for name in names},
             "by_kind": {kind: {name: counts[name] for name in names} for kind, counts in sorted(kinds.items())},

@@ -14,21 +14,23 @@ from tests.running import TINY
 
 
 def test_the_report_counts(tmp_path, capsys):
-    report = Report(5, seed=3)
+    report = Report(6, seed=3)
     for outcome in (
         Outcome("a"),
         Outcome("a", lost=True, note="gone"),
         Outcome("b", corrupt_accepted=True, unexplained=True),
         Outcome("b"),
         Outcome("b"),
+        Outcome("c"),
     ):
         report.add(outcome)
     report.write(tmp_path / "chaos.json")
     value = artifacts.read_json(tmp_path / "chaos.json")
     names = ("injected", "survived", "lost", "corrupt_accepted", "unexplained")
-    # By hand: of five, the second and the third were not survived.
-    assert [value[name] for name in names] == [5, 3, 1, 1, 1]
+    # By hand: of six, the second and the third were not survived.
+    assert [value[name] for name in names] == [6, 4, 1, 1, 1]
     assert [value["by_kind"]["b"][name] for name in names] == [3, 2, 0, 1, 1]
+    assert not any(isinstance(count, bool) for kind in value["by_kind"].values() for count in kind.values())
     assert [outcome["note"] for outcome in value["not_survived"]] == ["gone", ""] and value["seed"] == 3
     assert "NOT SURVIVED" in capsys.readouterr().out
 
