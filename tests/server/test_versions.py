@@ -111,10 +111,11 @@ def test_too_much_at_once(changing):
     statuses = {status for status, *_ in results}
     assert statuses <= {200, 429, 503} and {200, 429} <= statuses
     assert all(headers["Retry-After"] == "1" for status, _, headers in results if status != 200)
-    # 40 questions may wait: with those that are computed, two requests of 40 are too many.
+    # 40 questions may wait: two requests of 40 at a time are too many. Of 12, as many as are let in, two meet even where
+    # the machine is so busy that some come late.
     body = json.dumps({"instances": ["slow"] * 40})
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: changing.request("POST", PREDICT, body), range(4)))
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        results = list(pool.map(lambda _: changing.request("POST", PREDICT, body), range(12)))
     assert {status for status, *_ in results} == {200, 503}
     assert {value["error"] for status, value, _ in results if status == 503} == {"the batch scheduling queue is full"}
     assert predict(changing)[0] == 200
