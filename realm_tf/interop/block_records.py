@@ -26,6 +26,7 @@ VARIABLE = "block_emb"
 _CHECKPOINTS = ("encoded.ckpt", "encoded/encoded.ckpt")  # an embedder module carries its index below `encoded`
 _BLOCKS_A_SHARD = 20_000
 _RECORDS_A_READ = 1_000
+_FRAME = 16  # bytes of a TFRecord beside what it holds: length, and two checksums
 
 
 def recognise(folder):
@@ -169,15 +170,19 @@ def _records(folder):
 def _strings(path):
     import tensorflow as tf
 
-    batches, n = iter(tf.data.TFRecordDataset(path).batch(_RECORDS_A_READ)), 0
+    batches, n, read = iter(tf.data.TFRecordDataset(path).batch(_RECORDS_A_READ)), 0, 0
     while True:
         try:
             records = next(batches).numpy().tolist()
         except StopIteration:
+            # A file that is cut within the first bytes of a record ends there for TensorFlow, without a word.
+            if left := os.path.getsize(path) - read:
+                raise UserError(f"{path} is broken after {n} records: {left} bytes follow that are none") from None
             return
         except tf.errors.OpError as error:
             raise UserError(f"{path} is broken after {n} records or more: {first_line(error)}") from error
         for raw in records:
+            read += len(raw) + _FRAME
             try:
                 yield raw.decode()
             except UnicodeDecodeError as error:

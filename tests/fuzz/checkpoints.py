@@ -1,5 +1,7 @@
 """Manifests and artifacts, and checkpoints to convert: real ones with some bytes changed."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -7,12 +9,15 @@ import shutil
 import tempfile
 
 import numpy as np
+import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.salient import SalientSpanStore
-from realm_tf.interop import convert
+from realm_tf.interop import block_records, convert
 from realm_tf.retrieval import index
+from realm_tf.text.tokenizer import Tokenizer
+from tests.fuzz.documents import VOCABULARY
 from tests.fuzz.door import JSON, Door, damaged
 from tests.interop import tf1_bert, tf1_writers
 from tests.peers import tiny_folders
@@ -44,6 +49,13 @@ def doors(corpus_folder, scratch):
     variables = tf1_bert.bert_variables(rng) | tf1_bert.mlm_variables(rng)
     tf1_writers.write_checkpoint(str(scratch / "tf1" / "model.ckpt-3"), variables)
     made.append(Door("TF1 checkpoints", damaged(_files(scratch / "tf1")), _convert(scratch / "tf1"), 0.02))
+    (scratch / "records").mkdir()
+    records = {"blocks": ["Anna was born.", "She met Mozart.", "\u00e9\U0001f44d"], "titles": ["A", "A", "B"]}
+    for name, texts in records.items():
+        with tf.io.TFRecordWriter(str(scratch / "records" / f"{name}.tfr")) as writer:
+            for text in texts:
+                writer.write(text.encode())
+    made.append(Door("block records", damaged(_files(scratch / "records")), _block_records(scratch / "records"), 0.02))
     return made
 
 
@@ -97,3 +109,20 @@ def _convert(folder):
                 assert converted.parts
 
     return lambda value: _with(folder, value, use)
+
+
+def _block_records(folder):
+    good, tokens = _files(folder), Tokenizer(VOCABULARY)
+
+    def check(value):
+        name, raw = value
+
+        def use(copy):
+            with contextlib.redirect_stderr(io.StringIO()):  # progress, in every case
+                block_records.write_block_store(copy, os.path.join(copy, "store"), tokens)
+            assert raw == good[name], f"{name} was changed and was read"  # each record has its checksum
+            assert BlockStore(os.path.join(copy, "store")).text(1) == "She met Mozart."
+
+        _with(folder, value, use)
+
+    return check

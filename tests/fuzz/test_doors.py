@@ -16,7 +16,7 @@ def test_texts_and_settings(door):
 
 def test_artifacts_and_checkpoints(corpus, tmp_path):
     doors = checkpoints.doors(corpus.folder, tmp_path)
-    assert len(doors) == 6
+    assert len(doors) == 7
     for door in doors:
         tried, failures = run(door, CASES, seed=0)
         assert tried >= CASES and not failures, (door.name, failures)

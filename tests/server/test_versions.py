@@ -111,8 +111,8 @@ def test_too_much_at_once(changing):
     statuses = {status for status, *_ in results}
     assert statuses <= {200, 429, 503} and {200, 429} <= statuses
     assert all(headers["Retry-After"] == "1" for status, _, headers in results if status != 200)
-    # 40 questions may wait: two requests of 40 at a time are too many. Of 12, as many as are let in, two meet even where
-    # the machine is so busy that some come late.
+    # 40 questions may wait: two requests of 40 at a time are too many. Of 12, as many as are let in, two meet even
+    # where the machine is so busy that some come late.
     body = json.dumps({"instances": ["slow"] * 40})
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         results = list(pool.map(lambda _: changing.request("POST", PREDICT, body), range(12)))
