@@ -23,8 +23,8 @@ PAGE_KILOBYTES = 4
 class Work:
     """What is disturbed.
 
-    name: for people. module, flags: the command, but for --workdir. before: the stage that it follows the one before
-    of. outputs: folders of the run that it makes.
+    name: for people. module, flags: the command, but for --workdir. before: the stage in front of which the run stands
+    that it gets. outputs: folders of the run that it makes.
     """
 
     name: str

@@ -1,5 +1,6 @@
 """Where the workers of a cluster wait for each other before TensorFlow does, which cannot be ended meanwhile."""
 
+import errno
 import socket
 import time
 
@@ -43,10 +44,14 @@ def _port(address):
 
 def _listening(port, address):
     """A socket that takes connections, of which nothing is read: that they are taken is the answer."""
-    both = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
     try:
-        return socket.create_server(("", port), **both)
-    except (OSError, OverflowError) as error:
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
+            return socket.create_server(("", port))  # a host without IPv6
+    except (OSError, OverflowError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(
             f"--strategy=multiworker: this worker, {address} in TF_CONFIG, cannot listen at its port ({why}): "
