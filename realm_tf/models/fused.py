@@ -2,9 +2,8 @@
 
 On a CPU, GELU, dropout, softmax's and LayerNorm's gradients as kernels of their own take more time than the matrix
 products of a small encoder (docs/where_the_time_goes.md). Here each is one XLA program forward and one backward, which
-computes anew what is cheap instead of storing it. Matrix products stay outside: oneDNN's are faster than XLA's. This is
-the only place where `models` leaves `keras.ops`; other backends (JAX) fuse by themselves and take the same formulas
-with their own gradients.
+computes anew what is cheap instead of storing it. Matrix products stay outside: oneDNN's are faster than XLA's. Other
+backends (JAX) fuse by themselves and take the same formulas with their own gradients.
 """
 
 import contextlib

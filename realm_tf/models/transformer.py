@@ -6,11 +6,11 @@ to the compute dtype at every call; here pieces are rows of one matrix [T, H], T
 product is in `fused`.
 """
 
-import keras
 from keras import ops
 
 from realm_tf.models import fused
 from realm_tf.models.dropout import next_seed
+from realm_tf.models.recompute import recomputed
 
 
 def embed(backbone, token_ids_RJ, segment_ids_RJ, training, features_RJH=None):
@@ -52,7 +52,7 @@ def layer(encoder, x_TH, padding_mask_RJ, training, recompute=False, positions_R
     def run(x_TH):
         return _layer(encoder, x_TH, padding_mask_RJ, dropouts, positions_RP)
 
-    return keras.remat(run)(x_TH) if recompute and training else run(x_TH)
+    return recomputed(run)(x_TH) if recompute and training else run(x_TH)
 
 
 def _layer(encoder, x_TH, padding_mask_RJ, dropouts, positions_RP):
