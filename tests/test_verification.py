@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from beam_jobs import mark_salient_spans, split_blocks
 from realm_tf import artifacts, verification
 from realm_tf.config import IndexConfig
 from realm_tf.data.blocks import BlockStore
@@ -69,6 +70,18 @@ def test_blocks_of_another_corpus(run):
     index = run / "index" / "step_7"
     artifacts.write_manifest(index, artifacts.manifest(index) | {"corpus_fingerprint": "another"})
     assert problems(run) == ["index/step_7 and blocks do not belong together: corpus_fingerprint differs"]
+
+
+def test_a_corpus_of_its_own_for_pre_training(run, tmp_path, vocabulary_path):
+    """`corpus.pretrain_input`: other blocks than those that are searched; the queries are of these."""
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text('{"title": "T", "text": "Anna was born in Vienna in 1756. She met Mozart."}\n')
+    split_blocks.run(str(notes), str(run / "pretrain_blocks"), str(vocabulary_path), 24)
+    mark_salient_spans.run(str(run / "pretrain_blocks"), str(run / "queries"), max_span_pieces=6)
+    assert not problems(run)
+    shutil.rmtree(run / "queries")
+    mark_salient_spans.run(str(run / "blocks"), str(run / "queries"), max_span_pieces=6)
+    assert "queries and pretrain_blocks do not belong together: corpus_fingerprint differs" in problems(run)
 
 
 def test_an_index_with_another_embedder(run):
