@@ -52,15 +52,15 @@ def main(_):
     arguments = [f"--config={CONFIG.value}", "--set=pretrain.refresh=inline"]
     with tempfile.TemporaryDirectory(prefix="realm_tf-chaos-") as scratch:
         finished, kills = RUN.value, min(KILLS.value, FAULTS.value)
+        stages = min(STAGES.value, FAULTS.value - kills)
+        writers = (FAULTS.value - kills - stages) // 4
+        disturb_writers(scratch, writers, rng, report)  # first: they fork, and the others use TensorFlow here
         if kills or not finished:
             runs = run_faults.KilledRun(arguments, scratch)
             finished = finished or runs.undisturbed
         if kills:
             report.begin("whole runs", kills)
             runs.kills(kills, rng, report.add)
-        stages = min(STAGES.value, FAULTS.value - kills)
-        writers = (FAULTS.value - kills - stages) // 4
-        disturb_writers(scratch, writers, rng, report)  # first: they fork, and the others use TensorFlow here
         disturb_stages(finished, arguments, scratch, stages, rng, report)
         damage(finished, scratch, FAULTS.value - kills - stages - writers, rng, report)
     report.write(OUTPUT.value)

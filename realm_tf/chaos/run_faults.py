@@ -1,21 +1,15 @@
 """Faults of whole runs: the pipeline as a process that is killed at random instants and started again."""
 
-import json
 import multiprocessing
 import os
 import runpy
 import sys
 import time
 
-import numpy as np
-from safetensors.numpy import load_file
-
-from realm_tf import artifacts
+from realm_tf.chaos import comparison
 from realm_tf.chaos.report import Outcome
 
 PRELOADED = ["realm_tf.training.stages", "realm_tf.training.evaluation", "keras_hub"]
-# What a run ends with, as tensors; and the figures of its evaluation.
-TENSORS = ("reader/weights.safetensors", "finetune/realm/model/weights.safetensors")
 
 
 def start(module, arguments, output):
@@ -83,20 +77,8 @@ class KilledRun:
             add(Outcome("SIGKILL of a run", not same, False, unexplained, f"{workdir} at {instant} s"))
 
     def _same(self, workdir):
-        """Whether a run ended in the weights and figures of the undisturbed one."""
+        """Whether a run made what the undisturbed one made."""
         try:
-            for name in TENSORS:
-                a, b = (load_file(os.path.join(run, name)) for run in (workdir, self.undisturbed))
-                if a.keys() != b.keys() or not all(np.array_equal(a[key], b[key]) for key in a):
-                    return False
-            a, b = (artifacts.read_json(os.path.join(run, "eval", "test.json")) for run in (workdir, self.undisturbed))
-            return json.dumps(_figures(a)) == json.dumps(_figures(b))
+            return comparison.digests(workdir) == comparison.digests(self.undisturbed)
         except Exception:
             return False
-
-
-def _figures(value):
-    """What does not depend on when and how fast it was measured."""
-    if isinstance(value, dict):
-        return {k: _figures(v) for k, v in sorted(value.items()) if not any(w in k for w in ("second", "created"))}
-    return value

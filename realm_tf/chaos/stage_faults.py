@@ -17,6 +17,7 @@ from realm_tf.chaos.small_disk import SmallDisk
 
 START_SECONDS = 3.0  # until a process has come to its stage, about
 PAGE_KILOBYTES = 4
+DISK_KILOBYTES = 1 << 20  # room for any of the runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,33 +141,34 @@ def killed(runs, work, rng):
 
 def full_disk(runs, work, rng):
     """The disk is full at some write of the work; then there is room."""
-    folder = runs.folder()
-    with SmallDisk(folder, 1 << 20) as disk:
-        workdir, words = disk.path("run"), f"{folder}.txt"
-        runs.prepare(work, workdir)
-        kilobytes = PAGE_KILOBYTES * rng.randrange(runs.pages(work) + 1)
-        disk.leave_room(kilobytes)
-        process = runs.start(work, workdir, words)
-        process.join()
-        told = process.exitcode == 0 or process.exitcode == 2 and "the disk is full" in _last_line(words)
-        disk.remount(f"size={1 << 20}k")
-        note = f"{work.name} with {kilobytes} kB, exit code {process.exitcode}"
-        return runs.again(f"full disk under {_kind(work)}", work, workdir, words, told, note)
+    kilobytes = PAGE_KILOBYTES * rng.randrange(runs.pages(work) + 1)
+    kind, note = f"full disk under {_kind(work)}", f"{work.name} with {kilobytes} kB"
+    return _on_disk(runs, work, kind, note, lambda disk: disk.leave_room(kilobytes), f"size={DISK_KILOBYTES}k",
+                    lambda code, line: code == 0 or code == 2 and "the disk is full" in line)  # fmt: skip
 
 
 def read_only_disk(runs, work, _):
     """The disk cannot be written when the work begins; then it can."""
+    kind = f"read-only disk under {_kind(work)}"
+    return _on_disk(runs, work, kind, work.name, lambda disk: disk.remount("ro"), "rw",
+                    lambda code, line: code == 2 and "the disk cannot be written" in line)  # fmt: skip
+
+
+def _on_disk(runs, work, kind, note, spoil, mended, is_told):
+    """The outcome of the work on a disk of its own, which `spoil` makes bad and the mount options `mended` good again.
+
+    is_told: (exit code, last line) -> whether the fault was told in one line.
+    """
     folder = runs.folder()
-    with SmallDisk(folder, 1 << 20) as disk:
+    with SmallDisk(folder, DISK_KILOBYTES) as disk:
         workdir, words = disk.path("run"), f"{folder}.txt"
         runs.prepare(work, workdir)
-        disk.remount("ro")
+        spoil(disk)
         process = runs.start(work, workdir, words)
         process.join()
-        told = process.exitcode == 2 and "the disk cannot be written" in _last_line(words)
-        disk.remount("rw")
-        note = f"{work.name}, exit code {process.exitcode}"
-        return runs.again(f"read-only disk under {_kind(work)}", work, workdir, words, told, note)
+        told = is_told(process.exitcode, _last_line(words))
+        disk.remount(mended)
+        return runs.again(kind, work, workdir, words, told, f"{note}, exit code {process.exitcode}")
 
 
 def _kind(work):
