@@ -1,6 +1,7 @@
 """Questions with their answers, from JSON lines."""
 
 import dataclasses
+import hashlib
 
 from realm_tf.data import lines
 from realm_tf.errors import UserError
@@ -24,6 +25,14 @@ class Question:
     def to_object(self):
         """The JSON object that `read_questions` reads back."""
         return {"question": self.text, "answer": list(self.answers), "answer_type": self.answer_type, "set": self.set}
+
+
+def is_dev_by_hash(text: str) -> bool:
+    """Whether a training question belongs to the tenth that is the dev set of a run without a dev file.
+
+    By a hash of the question, as ORQA's re-split, so that no list of questions has to be kept.
+    """
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10 == 0
 
 
 def read_questions(path, default_answer_type="string", default_set=""):

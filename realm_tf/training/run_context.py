@@ -1,7 +1,6 @@
 """What the stages of one run share: configuration, tokenizer, blocks, salient spans, questions."""
 
 import functools
-import hashlib
 import os
 
 from realm_tf import artifacts, checksums, provenance
@@ -9,7 +8,7 @@ from realm_tf import config as config_lib
 from realm_tf.data.answers import make_matchers
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.pretrain_queries import PretrainQueries
-from realm_tf.data.questions import read_questions
+from realm_tf.data.questions import is_dev_by_hash, read_questions
 from realm_tf.data.salient import SalientSpanStore
 from realm_tf.errors import UserError
 from realm_tf.models import build
@@ -143,9 +142,9 @@ class RunContext:
             artifacts.checked(self.path("questions"))
         if os.path.exists(path):
             questions = read_questions(path)
-            return questions if split != "train" or self._has_dev() else [q for q in questions if not _in_dev(q)]
+            return questions if split != "train" or self._has_dev() else [q for q in questions if not is_dev_by_hash(q.text)]
         if split == "dev" and os.path.exists(self.path("questions", "train.jsonl")):
-            return [q for q in read_questions(self.path("questions", "train.jsonl")) if _in_dev(q)]
+            return [q for q in read_questions(self.path("questions", "train.jsonl")) if is_dev_by_hash(q.text)]
         return []
 
     def matchers(self, questions, has_answer="tokens"):
@@ -160,7 +159,3 @@ class RunContext:
 
     def _has_dev(self):
         return os.path.exists(self.path("questions", "dev.jsonl"))
-
-
-def _in_dev(question):
-    return int(hashlib.sha256(question.text.encode()).hexdigest(), 16) % 10 == 0
