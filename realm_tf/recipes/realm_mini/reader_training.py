@@ -88,7 +88,8 @@ def make_loss_fn(model: MaskedLanguageModel, reader: SpanReader):
 
     def masked_part(batch, total):
         logits_RMV = model(batch["token_ids"], batch["segment_ids"], batch["mask_positions"], training=True)
-        return -losses.masked_mean(losses.gold_log_probs(logits_RMV, batch["mask_targets"]), batch["mask_weights"], total)
+        gold_RM = losses.gold_log_probs(logits_RMV, batch["mask_targets"])
+        return -losses.masked_mean(gold_RM, batch["mask_weights"], total)
 
     def loss_fn(batch):
         if "mask_positions" in batch:

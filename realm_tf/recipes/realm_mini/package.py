@@ -1,0 +1,74 @@
+"""Writes the two towers as the package ships them: Hugging Face folders in float16 over one vocab.txt."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from realm_tf import artifacts, checksums
+from realm_tf.interop import hugging_face
+from realm_tf.models import weights
+from realm_tf.models.masked_lm import MaskedLanguageModel
+from realm_tf.models.span_reader import SpanReader
+
+KEPT = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+KEPT += ("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "hidden_act", "model_type")
+
+
+def write(
+    output: str,
+    start: str,
+    projection: tuple[np.ndarray, np.ndarray],
+    scale: float,
+    model: MaskedLanguageModel,
+    reader: SpanReader,
+) -> None:
+    """Publishes `output` with vocab.txt, retriever/, reader/ and SHA256SUMS.
+
+    Args:
+      start: the folder that both towers started from; the retriever's encoder is its.
+      projection: kernel [H, D] and bias [D] of the retriever.
+      scale: gamma of its LayerNorm: relevance scores are D * scale^2 times the cosine.
+      model, reader: the trained reader's two heads.
+    """
+    kernel_HD, bias_D = projection
+    retriever = hugging_face.read_weights(start) | {
+        "projection.weight": kernel_HD.T,
+        "projection.bias": bias_D,
+        "projection_norm.weight": np.full_like(bias_D, scale),
+        "projection_norm.bias": np.zeros_like(bias_D),
+    }
+    own = {"pooling": "mean", "segments": "single", "projection_dim": len(bias_D)}
+    heads = {name: variable.numpy() for name, variable in reader.head_weights().items()}
+    arrays = hugging_face.backbone_weights(model.backbone) | hugging_face.mlm_head_weights(model.head) | heads
+    config = {name: value for name, value in hugging_face.read_config(start).items() if name in KEPT}
+    with artifacts.publish(output, kind="realm_mini") as (tmp, _):
+        shutil.copy(os.path.join(start, "vocab.txt"), os.path.join(tmp, "vocab.txt"))
+        _write_tower(os.path.join(tmp, "retriever"), retriever, config | {"realm_tf": own})
+        _write_tower(os.path.join(tmp, "reader"), arrays, config | {"architectures": ["BertForMaskedLM"]})
+        names = ["vocab.txt"] + [f"{tower}/{file}" for tower in ("reader", "retriever") for file in _FILES]
+        sums = "".join(f"{checksums.digest(os.path.join(tmp, name))}  {name}\n" for name in names)
+        pathlib.Path(tmp, "SHA256SUMS").write_text(sums, encoding="utf-8")
+
+
+_FILES = ("config.json", "model.safetensors")
+
+
+def _write_tower(folder, arrays, config):
+    os.makedirs(folder)
+    halves = {_theirs(name): np.ascontiguousarray(value.astype(np.float16)) for name, value in arrays.items()}
+    save_file(halves, os.path.join(folder, "model.safetensors"))
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    pathlib.Path(folder, "config.json").write_text(text, encoding="utf-8")
+
+
+def _theirs(name):
+    return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def restore(checkpoint: str, model: MaskedLanguageModel, reader: SpanReader) -> None:
+    """Puts the weights of a training checkpoint, a folder with state.safetensors, into both heads."""
+    weights.load(os.path.join(checkpoint, "state.safetensors"), {"reader": model, "span_reader": reader})
