@@ -95,7 +95,9 @@ def _span_reader(backbone, source, finetune_config):
 
 def publish_retriever(path, retriever, config, tokenizer, **facts):
     """Publishes the retriever's towers, each under its own name, with what is needed to load them anywhere."""
-    value = config_lib.to_dict(dataclasses.replace(config, encoder=encoder.settled(config.encoder)))
+    # What the retriever does, not "": the folder that its weights came from may change or go.
+    own = {"pooling": retriever.block_embedder.pooling, "segments": retriever.segments}
+    value = config_lib.to_dict(dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, **own)))
     with artifacts.publish(
         path,
         kind="embedder",

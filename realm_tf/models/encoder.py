@@ -71,7 +71,7 @@ def conventions(init: str, pooling: str, segments: str) -> tuple[str, str]:
 
 
 def settled(config: EncoderConfig) -> EncoderConfig:
-    """The same with pooling and segments said: what a retriever is stored with, as its folder may change or go."""
+    """The same with pooling and segments said."""
     pooling, segments = conventions(config.init, config.pooling, config.segments)
     return dataclasses.replace(config, pooling=pooling, segments=segments)
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -96,7 +97,10 @@ def test_pooling_and_segments_are_as_the_folder_says(tmp_path, said, expected):
 
 @pytest.mark.parametrize(
     ("said", "words"),
-    [({"pooling": "max"}, "realm_tf.pooling is 'max'; known are cls, mean"), (3, "realm_tf is 3; it must be an object")],
+    [
+        ({"pooling": "max"}, "realm_tf.pooling is 'max'; known are cls, mean"),
+        (3, "realm_tf is 3; it must be an object"),
+    ],
 )
 def test_a_folder_that_says_what_is_not_known_is_named(tmp_path, said, words):
     init, _ = folder_of(tmp_path / "bert", said)
@@ -167,6 +171,7 @@ def test_an_embedder_is_stored_with_what_its_folder_said(tmp_path):
     tokenizer = build.load_common_tokenizer(config)
     retriever = build.build_retriever(config.encoder, tokenizer.vocabulary_size)
     path = tmp_path / "step_0"
+    shutil.rmtree(tmp_path / "bert" / "1_Pooling")  # the folder says something else by now
     build.publish_retriever(path, retriever, config, tokenizer, step=0)
     stored = artifacts.manifest(path)["encoder"]
     assert (stored["pooling"], stored["segments"]) == ("mean", "single")
