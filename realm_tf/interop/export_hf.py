@@ -175,6 +175,8 @@ def _anew(context, architecture, values):
     """({name: ("F32", value)}, config.json) of weights that were trained here."""
     config = _self_contained(context)
     tensors = {}
+    if {"query_embedder", "span_reader"} <= values.keys():
+        _require_one_size(context, config, architecture)
     if any(part.endswith("embedder") for part in values):
         for field, theirs in (("pooling", "cls"), ("segments", "pair"), ("projection_epsilon", 1e-12)):
             if getattr(config.encoder, field) != theirs:
@@ -182,8 +184,6 @@ def _anew(context, architecture, values):
                     f"encoder.{field} is {getattr(config.encoder, field)!r} in {context.workdir}: a Hugging Face "
                     f"{architecture} computes with {theirs!r}"
                 )
-    if {"query_embedder", "span_reader"} <= values.keys():
-        _require_one_size(context, config, architecture)
     for part in realm_folders.ARCHITECTURES[architecture]:
         theirs = realm_folders.names(architecture, part)
         # One shared tower stands under both names: transformers ties them, and wants both.
