@@ -58,7 +58,7 @@ def widths(path):
         for name in names:
             if "token_embedding" in name:
                 part = name.split("/")[0]
-                layers = {n.split("/")[2] for n in names if n.startswith(part) and "transformer_layer" in n}
+                layers = {n.split("/")[1] for n in names if n.startswith(f"{part}/transformer_layer")}
                 found[part] = (file.get_slice(name).get_shape()[1], len(layers))
         return found
 
