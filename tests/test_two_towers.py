@@ -20,6 +20,7 @@ from realm_tf.training import evaluation, stages
 from realm_tf.training.run_context import RunContext
 from tests.running import TINY
 
+pytestmark = pytest.mark.slow
 SETTINGS = [
     # The retriever: 1 layer of 32 (configs/tiny.py), as a sentence embedder computes. The reader: 2 layers of 16.
     "encoder.pooling=mean",
