@@ -82,8 +82,10 @@ def _filled(value):
     """
     defaults = config_lib.to_dict(config_lib.from_dict({"encoder": {}}))
     filled = json.loads(json.dumps(_merge(defaults, value)))
-    used = filled["encoder"]
-    used["pooling"], used["segments"] = encoder.conventions(used["init"], used["pooling"], used["segments"])
+    used = filled.get("encoder") if isinstance(filled, dict) else None
+    names = ("init", "pooling", "segments")
+    if isinstance(used, dict) and all(isinstance(used[name], str) for name in names):  # a file may hold anything
+        used["pooling"], used["segments"] = encoder.conventions(*(used[name] for name in names))
     return filled
 
 
