@@ -7,7 +7,7 @@ import pathlib
 from realm_tf import config_checks
 from realm_tf.errors import UserError
 from realm_tf.overrides import fill_data_dir, overridden
-from realm_tf.stored_dataclass import stored
+from realm_tf.stored_dataclass import BEFORE, stored
 
 MINI = "realm-mini"
 
@@ -45,11 +45,11 @@ class QuestionSet:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-    """The BERT encoder and the two embedders on it (REALM section 3.2)."""
+    """The retriever's BERT encoder, and the two embedders on it (REALM section 3.2). `ReaderConfig` starts from it."""
 
     # "realm-mini", "random", "hf:FOLDER" (config.json, model.safetensors, vocab.txt), or a keras-hub preset name.
     init: str = MINI
-    # vocab.txt; empty for the one that comes with `init`.
+    # vocab.txt of retriever and reader; empty for the one that comes with `init`.
     vocabulary: str = ""
     # Sizes: used where `init` is "random"; num_layers also cuts a checkpoint to its lower layers (0 keeps all).
     num_layers: int = 0
@@ -58,20 +58,42 @@ class EncoderConfig:
     intermediate_dim: int = 512
     max_sequence_length: int = 512
     dropout: float = 0.1
-    # "cls" (tanh-pooled [CLS], as released) or "mean" (over the pieces that are not padding).
-    pooling: str = "cls"
+    # "cls" (tanh-pooled [CLS], as released) or "mean" (over the pieces that are not padding); "" for what the weights'
+    # folder says, and "cls" where it says nothing.
+    pooling: str = ""
+    # Segments of a block as the embedder sees it: "pair" (0 up to the first [SEP], then 1, as released) or "single" (0
+    # everywhere, as sentence embedders are trained); "" for what the weights' folder says, else "pair".
+    segments: str = dataclasses.field(default="", metadata={BEFORE: "pair"})
     projection_dim: int = 128
     share_embedders: bool = True
     # LayerNorm after the projection: 1e-12 in the published checkpoints, 1e-3 in modules trained by the released code.
     projection_epsilon: float = 1e-12
     # Initial gamma of that LayerNorm: relevance scores start within D * scale^2 of 0, so a smaller one than the
-    # released 1 starts with a softer p(z|x), which a short warm start wants.
+    # released 1 starts with a softer p(z|x), which a short warm start wants. Unused where the weights' folder brings a
+    # projection of this width.
     projection_scale: float = 1.0
     # Keras dtype policy of the device path.
     dtype: str = "mixed_bfloat16"
     # Whether the whole training step is one XLA program, of one device; inputs then have the configured lengths always.
     # On CPUs it is slower than its parts, whose products of matrices are oneDNN's; a TPU compiles without it.
     jit_compile: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ReaderConfig:
+    """What the reader's BERT encoder has of its own; the rest, and the vocabulary, are as in `EncoderConfig`."""
+
+    # As `encoder.init`; empty for the same. realm-mini has weights for either.
+    init: str = ""
+    # 0: as many as the encoder, or where `init` names a checkpoint, all of its layers.
+    num_layers: int = 0
+    # Used where the weights are random; 0: as the encoder's.
+    hidden_dim: int = 0
+    num_heads: int = 0
+    intermediate_dim: int = 0
+    max_sequence_length: int = 0
+    # Below 0: as the encoder's.
+    dropout: float = -1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +130,9 @@ class WarmStartConfig:
     batch_size: int = 64
     # How often the sentence is removed from its block.
     mask_rate: float = 0.9
-    # The projection that training starts from: "random", or "principal", the principal directions of the corpus' pooled
-    # vectors, for an encoder that is a sentence embedder already (then `pooling` is that embedder's).
+    # The projection that training starts from: "random", or that of the weights' folder where it brings one; or
+    # "principal", the principal directions of the corpus' pooled vectors, for an encoder that is a sentence embedder
+    # already (then `pooling` is that embedder's).
     projection: str = "random"
     # Whether zero-shot recall is measured for the start too, at the price of an embedding pass over the corpus.
     measure_start: bool = True
@@ -285,11 +308,28 @@ class Config:
     corpus: CorpusConfig = CorpusConfig()
     questions: tuple[QuestionSet, ...] = ()
     encoder: EncoderConfig = EncoderConfig()
+    reader: ReaderConfig = ReaderConfig()
     lengths: LengthConfig = LengthConfig()
     warm_start: WarmStartConfig = WarmStartConfig()
     pretrain: PretrainConfig = PretrainConfig()
     index: IndexConfig = IndexConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+
+    @property
+    def reader_encoder(self) -> EncoderConfig:
+        """The reader's encoder: `encoder` with what `reader` has of its own."""
+        own, common = self.reader, self.encoder
+        is_checkpoint = own.init not in ("", "random")
+        return dataclasses.replace(
+            common,
+            init=own.init or common.init,
+            num_layers=own.num_layers or (0 if is_checkpoint else common.num_layers),
+            hidden_dim=own.hidden_dim or common.hidden_dim,
+            num_heads=own.num_heads or common.num_heads,
+            intermediate_dim=own.intermediate_dim or common.intermediate_dim,
+            max_sequence_length=own.max_sequence_length or common.max_sequence_length,
+            dropout=common.dropout if own.dropout < 0 else own.dropout,
+        )
 
 
 def load(path, overrides=(), data_dir=None):

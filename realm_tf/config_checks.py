@@ -7,7 +7,8 @@ from realm_tf.errors import UserError
 MIN_BODY = 16  # pieces of a block that are read beside the longest query
 INDEX_KINDS = ("scann", "exact", "ivf")
 CHOICES = {
-    "encoder.pooling": ("cls", "mean"),
+    "encoder.pooling": ("", "cls", "mean"),
+    "encoder.segments": ("", "pair", "single"),
     "warm_start.projection": ("random", "principal"),
     "pretrain.candidates": ("search", "context"),
     "pretrain.spans_per_query": (1,),

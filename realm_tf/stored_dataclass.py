@@ -6,6 +6,10 @@ import typing
 from realm_tf.errors import UserError
 from realm_tf.overrides import is_whole
 
+# Key of a field's metadata: what the field is in a configuration that was stored before there was the field, where that
+# is not its default.
+BEFORE = "before"
+
 
 def stored(value, kind):
     """The dataclass `kind` that has the values of a JSON object; nested ones and tuples of them too.
@@ -24,7 +28,8 @@ def stored(value, kind):
     required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
     if missing := sorted(required - set(filled)):
         raise UserError(f"the stored configuration lacks the fields {missing} of {kind.__name__}")
-    return kind(**filled)
+    before = {f.name: f.metadata[BEFORE] for f in dataclasses.fields(kind) if BEFORE in f.metadata}
+    return kind(**{**before, **filled})
 
 
 def _stored(item, hint, name):

@@ -70,6 +70,7 @@ def test_a_configuration_that_fails_is_named(tmp_path):
         "index.kind=faiss",
         "index.precision=float64",
         "encoder.pooling=max",
+        "encoder.segments=both",
         "finetune.has_answer=words",
         "warm_start.optimizer.decay_from=end",
     ],

@@ -75,7 +75,7 @@ def model(run):
 
     pieces = run.tokenizer.vocabulary_size
     retriever = build.build_retriever(run.config.encoder, pieces)
-    return retriever, build.build_span_reader(run.config.encoder, run.config.finetune, pieces)
+    return retriever, build.build_span_reader(run.config.reader_encoder, run.config.finetune, pieces)
 
 
 def given(folder):

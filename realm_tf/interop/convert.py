@@ -91,9 +91,9 @@ def build_parts(names, config, vocabulary_size):
         models |= {name: getattr(retriever, name) for name in names if name.endswith("embedder")}
     for name in names:
         if name in ("reader", "bert"):
-            models[name] = build.build_masked_lm(config.encoder, vocabulary_size)
+            models[name] = build.build_masked_lm(config.reader_encoder, vocabulary_size)
         elif name == "span_reader":
-            models[name] = build.build_span_reader(config.encoder, config.finetune, vocabulary_size)
+            models[name] = build.build_span_reader(config.reader_encoder, config.finetune, vocabulary_size)
     return models
 
 
@@ -282,7 +282,9 @@ def _released(vocabulary_path):
     """The `Config` of a released checkpoint, but for its sizes: float32 throughout, exact search, the best span."""
     return config_lib.Config(
         name="converted",
-        encoder=config_lib.EncoderConfig(init="random", vocabulary=vocabulary_path, dtype="float32"),
+        encoder=config_lib.EncoderConfig(
+            init="random", vocabulary=vocabulary_path, dtype="float32", pooling="cls", segments="pair"
+        ),
         lengths=config_lib.LengthConfig(query=64, block=288, joint=352, reader=320, question=64),
         index=config_lib.IndexConfig(kind="exact"),
         finetune=config_lib.FinetuneConfig(add_up_spans=False),

@@ -16,6 +16,7 @@ from realm_tf.retrieval import index as index_lib
 from realm_tf.training.run_context import RunContext
 
 ARCHITECTURES = tuple(realm_folders.ARCHITECTURES)
+SIZES = ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length")
 
 
 def export_hf(workdir, output, architecture=None):
@@ -107,12 +108,30 @@ def _load(context, where, parts):
 
 def _self_contained(context):
     """The configuration without the initial weights, whose folder may be gone: fine-tuned ones replace them."""
-    encoder_config = context.config.encoder
-    source = encoder.resolve(encoder_config)
-    sizes = ("num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length")
-    values = {name: getattr(source, name) for name in sizes}
-    encoder_config = dataclasses.replace(encoder_config, init="random", vocabulary=convert.VOCABULARY, **values)
-    return dataclasses.replace(context.config, encoder=encoder_config)
+    config = context.config
+    retriever, reader = _sizes(config.encoder, encoder.RETRIEVER), _sizes(config.reader_encoder, encoder.READER)
+    encoder_config = dataclasses.replace(
+        encoder.settled(config.encoder), init="random", vocabulary=convert.VOCABULARY, **retriever
+    )
+    return dataclasses.replace(
+        config, encoder=encoder_config, reader=dataclasses.replace(config.reader, init="random", **reader)
+    )
+
+
+def _sizes(encoder_config, tower):
+    source = encoder.resolve(encoder_config, tower)
+    return {name: getattr(source, name) for name in SIZES}
+
+
+def _require_one_size(context, config, architecture):
+    """A Hugging Face folder has one config.json, and so one size of tower."""
+    for name in SIZES:
+        sizes = getattr(config.encoder, name), getattr(config.reader_encoder, name)
+        if sizes[0] != sizes[1]:
+            raise UserError(
+                f"{context.workdir} has a retriever whose {name} is {sizes[0]} and a reader whose is {sizes[1]}: a "
+                f"{architecture} has one; write its towers apart, by --architecture=RealmEmbedder and RealmReader"
+            )
 
 
 def _vocabulary_size(path):
@@ -156,8 +175,10 @@ def _anew(context, architecture, values):
     """({name: ("F32", value)}, config.json) of weights that were trained here."""
     config = _self_contained(context)
     tensors = {}
+    if {"query_embedder", "span_reader"} <= values.keys():
+        _require_one_size(context, config, architecture)
     if any(part.endswith("embedder") for part in values):
-        for field, theirs in (("pooling", "cls"), ("projection_epsilon", 1e-12)):
+        for field, theirs in (("pooling", "cls"), ("segments", "pair"), ("projection_epsilon", 1e-12)):
             if getattr(config.encoder, field) != theirs:
                 raise UserError(
                     f"encoder.{field} is {getattr(config.encoder, field)!r} in {context.workdir}: a Hugging Face "

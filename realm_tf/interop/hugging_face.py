@@ -11,6 +11,8 @@ from realm_tf.errors import UserError
 _REQUIRED = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings".split()
 )
+# What a folder may say of itself, and the words for it; the first is what silence means.
+CONVENTIONS = {"pooling": ("cls", "mean"), "segments": ("pair", "single")}
 # (ours, theirs) of one encoder layer; ours is the attribute path below a keras-hub TransformerEncoder.
 _LAYER = {
     "_self_attention_layer._query_dense": "attention.self.query",
@@ -37,6 +39,36 @@ def read_config(folder):
     if missing:
         raise UserError(f"{folder}/config.json lacks {missing}: it does not describe a BERT encoder")
     return config
+
+
+def conventions(folder: str | pathlib.Path) -> dict[str, str]:
+    """How sentences become vectors by the weights of a BERT folder, as far as it says: {"pooling", "segments"}.
+
+    These are fields of `EncoderConfig`. The folder's config.json may say so, as in {"realm_tf": {"pooling": "mean",
+    "segments": "single"}}; a folder of sentence-transformers whose 1_Pooling/config.json has the mean of all pieces
+    means these two.
+
+    Raises `UserError` if the folder is no BERT folder, or says what is not known here.
+    """
+    said = read_config(folder).get("realm_tf", {})
+    path = pathlib.Path(folder) / "1_Pooling" / "config.json"
+    if not said and path.is_file():
+        said = _sentence_embedder(path)
+    if not isinstance(said, dict):
+        raise UserError(f"{folder}/config.json: realm_tf is {said!r}; it must be an object")
+    for key, known in CONVENTIONS.items():
+        if said.get(key, known[0]) not in known:
+            raise UserError(f"{folder}/config.json: realm_tf.{key} is {said[key]!r}; known are {', '.join(known)}")
+    return {key: said[key] for key in CONVENTIONS if key in said}
+
+
+def _sentence_embedder(path):
+    try:
+        pooling = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+    is_mean = isinstance(pooling, dict) and pooling.get("pooling_mode_mean_tokens")
+    return {"pooling": "mean", "segments": "single"} if is_mean else {}
 
 
 def weights_file(folder):
@@ -81,6 +113,14 @@ def assign_backbone(backbone, weights):
 def assign_mlm_head(head, weights):
     """Puts `cls.predictions.*` into a `MaskedLMHead`; left random where the folder has no such head."""
     assign(mlm_head_names(head), weights, optional=("cls.predictions",))
+
+
+def assign_projection(embedder, weights):
+    """Puts `projection.*` and `projection_norm.*` into an `Embedder`, where the weights hold all, of its width."""
+    named = list(projection_names(embedder))
+    shapes = {name: tuple(shape or variable.shape) for variable, name, shape in named}
+    if all(name in weights and weights[name].shape == shape for name, shape in shapes.items()):
+        assign(named, weights)
 
 
 def backbone_weights(backbone):

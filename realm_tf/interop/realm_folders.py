@@ -137,9 +137,11 @@ def names(architecture, part):
 def config_of(architecture, config, vocabulary_size, num_blocks=0):
     """config.json, as text, of a folder for weights that did not come from one.
 
-    config: `Config` whose encoder has its sizes. num_blocks: int, rows of the block embeddings.
+    config: `Config` whose towers have their sizes; those of an architecture's first part count. num_blocks: int, rows
+      of the block embeddings.
     """
-    encoder, finetune = config.encoder, config.finetune
+    is_embedder = next(iter(ARCHITECTURES[architecture])).endswith("embedder")
+    encoder, finetune = config.encoder if is_embedder else config.reader_encoder, config.finetune
     value = {
         "architectures": [architecture],
         "model_type": "bert" if architecture == BERT else "realm",

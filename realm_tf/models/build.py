@@ -9,6 +9,7 @@ import numpy as np
 
 from realm_tf import artifacts
 from realm_tf import config as config_lib
+from realm_tf.errors import UserError
 from realm_tf.models import encoder, weights
 from realm_tf.models.masked_lm import MaskedLanguageModel
 from realm_tf.models.retriever import Retriever
@@ -18,10 +19,30 @@ from realm_tf.text.tokenizer import Tokenizer
 WEIGHTS = "weights.safetensors"
 
 
-def load_tokenizer(encoder_config):
+def load_tokenizer(encoder_config, tower=encoder.RETRIEVER):
     """The `Tokenizer` of the configured vocabulary; the same object as before while the file is the same."""
-    path = str(encoder.resolve(encoder_config).vocabulary_path)
+    path = str(encoder.resolve(encoder_config, tower).vocabulary_path)
     return _tokenizer(path, os.stat(path).st_mtime_ns if os.path.exists(path) else 0)
+
+
+def load_common_tokenizer(config: config_lib.Config) -> Tokenizer:
+    """The `Tokenizer` of retriever and reader. Raises `UserError` if their initial weights are of two vocabularies."""
+    tokenizer = load_tokenizer(config.encoder)
+    if config.reader_encoder.init != "random":
+        _require_vocabulary(config.reader_encoder, tokenizer)
+    return tokenizer
+
+
+def _require_vocabulary(reader_encoder, tokenizer):
+    path = encoder.resolve(reader_encoder, encoder.READER).vocabulary_path
+    if not os.path.isfile(path):
+        # The weights' folder brings none: the pieces that it is given must be as many as it has rows for.
+        encoder.resolve(dataclasses.replace(reader_encoder, vocabulary=str(tokenizer.path)), encoder.READER)
+    elif load_tokenizer(reader_encoder, encoder.READER).fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            f"the retriever's vocabulary, {tokenizer.path}, and the reader's, {path}, differ, and a run has one: "
+            "choose encoder.init and reader.init of one vocabulary, or name the one that fits both, encoder.vocabulary"
+        )
 
 
 @functools.lru_cache(maxsize=4)
@@ -32,7 +53,7 @@ def _tokenizer(path, changed):
 
 def build_retriever(encoder_config, vocabulary_size):
     """A `Retriever` with the configured initial weights, built."""
-    retriever = Retriever(encoder_config, encoder.resolve(encoder_config), vocabulary_size)
+    retriever = Retriever(encoder_config, encoder.resolve(encoder_config, encoder.RETRIEVER), vocabulary_size)
     probe = np.ones((1, 4), np.int32)
     retriever.embed_queries(probe)
     retriever.embed_blocks(probe, np.zeros_like(probe))
@@ -40,25 +61,25 @@ def build_retriever(encoder_config, vocabulary_size):
 
 
 def build_masked_lm(encoder_config, vocabulary_size):
-    """A `MaskedLanguageModel` with the configured initial weights, built."""
-    source = encoder.resolve(encoder_config)
+    """A `MaskedLanguageModel` with the configured initial weights, built; encoder_config: `Config.reader_encoder`."""
+    source = encoder.resolve(encoder_config, encoder.READER)
     backbone = encoder.build_backbone(source, vocabulary_size, encoder_config.dropout, encoder_config.dtype)
     return MaskedLanguageModel(backbone, encoder.build_mlm_head(backbone, source, encoder_config.dtype))
 
 
 def build_span_reader(encoder_config, finetune_config, vocabulary_size):
-    """A `SpanReader` on a backbone with the configured initial weights, built.
+    """A `SpanReader` on a backbone with the configured initial weights, built; encoder_config: `Config.reader_encoder`.
 
     A checkpoint may hold a span head too (realm-mini does); it is taken where it has the configured width.
     """
-    source = encoder.resolve(encoder_config)
+    source = encoder.resolve(encoder_config, encoder.READER)
     backbone = encoder.build_backbone(source, vocabulary_size, encoder_config.dropout, encoder_config.dtype)
     return _span_reader(backbone, source, finetune_config)
 
 
 def add_span_head(masked_lm, encoder_config, finetune_config):
     """A `SpanReader` on the backbone of a `MaskedLanguageModel`: one encoder, two heads."""
-    return _span_reader(masked_lm.backbone, encoder.resolve(encoder_config), finetune_config)
+    return _span_reader(masked_lm.backbone, encoder.resolve(encoder_config, encoder.READER), finetune_config)
 
 
 def _span_reader(backbone, source, finetune_config):
@@ -74,7 +95,9 @@ def _span_reader(backbone, source, finetune_config):
 
 def publish_retriever(path, retriever, config, tokenizer, **facts):
     """Publishes the retriever's towers, each under its own name, with what is needed to load them anywhere."""
-    value = config_lib.to_dict(config)
+    # What the retriever does, not "": the folder that its weights came from may change or go.
+    own = {"pooling": retriever.block_embedder.pooling, "segments": retriever.segments}
+    value = config_lib.to_dict(dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, **own)))
     with artifacts.publish(
         path,
         kind="embedder",

@@ -8,19 +8,24 @@ import keras
 import numpy as np
 from keras import ops
 
-from realm_tf.config import MINI
+from realm_tf.config import MINI, EncoderConfig
 from realm_tf.errors import UserError
 from realm_tf.interop import hugging_face
 from realm_tf.models import transformer
 
 ASSETS = pathlib.Path(__file__).parent.parent / "assets"
-MINI_FOLDER = ASSETS / "realm_mini"
+MINI_FOLDER = ASSETS / "realm_mini"  # vocab.txt, and a folder of weights for each tower
+RETRIEVER, READER = "retriever", "reader"
+SECTIONS = {RETRIEVER: "encoder", READER: "reader"}  # where a tower is configured
 RECOMPUTE = "recompute_layers"  # attribute of a backbone
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSource:
-    """A resolved `EncoderConfig.init`: sizes, vocabulary, and a function that returns the weights (None: random)."""
+    """A resolved `EncoderConfig`: sizes, vocabulary, a function that returns the weights (None: random), conventions.
+
+    pooling, segments: see `EncoderConfig`, never ""; the retriever's, readers have segments always.
+    """
 
     num_layers: int
     num_heads: int
@@ -29,11 +34,13 @@ class EncoderSource:
     max_sequence_length: int
     vocabulary_path: str
     load: object = None
+    pooling: str = "cls"
+    segments: str = "pair"
 
 
 @functools.cache
-def resolve(config):
-    """The `EncoderSource` of an `EncoderConfig`.
+def resolve(config: EncoderConfig, tower: str) -> EncoderSource:
+    """The `EncoderSource` of an `EncoderConfig`, for the tower `RETRIEVER` or `READER`.
 
     Raises `UserError` if the folder is missing or incomplete, the preset unknown, or the vocabulary's size is not that
     of the weights.
@@ -41,17 +48,46 @@ def resolve(config):
     if config.init == "random":
         vocabulary = config.vocabulary or str(MINI_FOLDER / "vocab.txt")
         sizes = (config.num_layers or 2, config.num_heads, config.hidden_dim, config.intermediate_dim)
-        return EncoderSource(*sizes, config.max_sequence_length, vocabulary)
-    if config.init == MINI or config.init.startswith("hf:"):
-        folder = MINI_FOLDER if config.init == MINI else pathlib.Path(config.init[3:])
-        return _from_folder(folder, config)
-    return _from_preset(config)
+        source = EncoderSource(*sizes, config.max_sequence_length, vocabulary)
+    elif folder := _folder(config.init, tower):
+        source = _from_folder(folder, config, tower)
+    else:
+        source = _from_preset(config, tower)
+    if tower == READER:
+        return source
+    pooling, segments = conventions(config.init, config.pooling, config.segments)
+    return dataclasses.replace(source, pooling=pooling, segments=segments)
 
 
-def _from_folder(folder, config):
+def conventions(init: str, pooling: str, segments: str) -> tuple[str, str]:
+    """Pooling and segments of a retriever: what is configured, or for "" what the weights' folder says, else the first.
+
+    Args: those of `EncoderConfig`. Raises `UserError` if the folder is asked and is no BERT folder.
+    """
+    folder = _folder(init, RETRIEVER)
+    said = hugging_face.conventions(folder) if folder and not (pooling and segments) else {}
+    said = {key: said.get(key, known[0]) for key, known in hugging_face.CONVENTIONS.items()}
+    return pooling or said["pooling"], segments or said["segments"]
+
+
+def settled(config: EncoderConfig) -> EncoderConfig:
+    """The same with pooling and segments said."""
+    pooling, segments = conventions(config.init, config.pooling, config.segments)
+    return dataclasses.replace(config, pooling=pooling, segments=segments)
+
+
+def _folder(init, tower):
+    """The folder of weights that `init` names; None if it names none."""
+    if init == MINI:
+        return MINI_FOLDER / tower
+    return pathlib.Path(init[3:]) if init.startswith("hf:") else None
+
+
+def _from_folder(folder, config, tower):
     sizes = hugging_face.read_config(folder)
     hugging_face.weights_file(folder)  # a missing one is told here, before a corpus is cut for it
-    vocabulary = pathlib.Path(config.vocabulary or folder / "vocab.txt")
+    own = MINI_FOLDER if config.init == MINI else folder
+    vocabulary = pathlib.Path(config.vocabulary or own / "vocab.txt")
     if vocabulary.is_file():
         pieces = len(vocabulary.read_text(encoding="utf-8").splitlines())
         if pieces != sizes["vocab_size"]:
@@ -61,7 +97,10 @@ def _from_folder(folder, config):
             )
     num_layers = config.num_layers or sizes["num_hidden_layers"]
     if num_layers > sizes["num_hidden_layers"]:
-        raise UserError(f"{folder} has {sizes['num_hidden_layers']} layers, encoder.num_layers asks for {num_layers}")
+        section = SECTIONS[tower]
+        raise UserError(
+            f"{folder} has {sizes['num_hidden_layers']} layers, {section}.num_layers asks for {num_layers}"
+        )
     return EncoderSource(
         num_layers,
         sizes["num_attention_heads"],
@@ -73,16 +112,20 @@ def _from_folder(folder, config):
     )
 
 
-def _from_preset(config):
+@functools.cache
+def _preset(name):
     import keras_hub
 
+    return keras_hub.models.BertBackbone.from_preset(name), keras_hub.models.BertTokenizer.from_preset(name)
+
+
+def _from_preset(config, tower):
     try:
-        backbone = keras_hub.models.BertBackbone.from_preset(config.init)
-        tokenizer = keras_hub.models.BertTokenizer.from_preset(config.init)
+        backbone, tokenizer = _preset(config.init)
     except Exception as error:
         raise UserError(
-            f"encoder.init={config.init!r} is not 'realm-mini', 'random', 'hf:FOLDER' or a keras-hub BERT preset that "
-            f"can be loaded here ({type(error).__name__})"
+            f"{SECTIONS[tower]}.init={config.init!r} is not 'realm-mini', 'random', 'hf:FOLDER' or a keras-hub BERT "
+            f"preset that can be loaded here ({type(error).__name__})"
         ) from error
     if not config.vocabulary:
         path = pathlib.Path(keras.config.keras_home()) / f"realm_tf_{config.init}_vocab.txt"

@@ -67,8 +67,8 @@ class KerasTagger(Tagger):
 
 
 def build_model(encoder_config, tokenizer, types):
-    """A `TokenTagger` with the configured initial weights."""
-    source = encoder.resolve(encoder_config)
+    """A `TokenTagger` with the configured initial weights, a reader's: it looks at words, not at whole texts."""
+    source = encoder.resolve(encoder_config, encoder.READER)
     backbone = encoder.build_backbone(
         source, tokenizer.vocabulary_size, encoder_config.dropout, encoder_config.dtype
     )
@@ -106,7 +106,7 @@ def load_tagger(path):
     vocabulary = os.path.join(path, VOCABULARY)
     encoder_config = config_lib.from_dict(manifest["encoder"], config_lib.EncoderConfig)
     encoder_config = dataclasses.replace(encoder_config, vocabulary=vocabulary)
-    tokenizer = build.load_tokenizer(encoder_config)
+    tokenizer = build.load_tokenizer(encoder_config, encoder.READER)
     artifacts.require_same(
         "vocabulary", **{str(path): manifest, vocabulary: {"vocabulary": tokenizer.fingerprint}}
     )

@@ -35,8 +35,8 @@ class BM25Batches(QABatches):
 
 
 def start(context, questions):
-    """The `finetuned.Start` of BM25 with a span reader of the encoder's initial weights, as ORQA's reader has."""
-    reader = finetuned.build_span_reader(context, context.config.encoder)
+    """The `finetuned.Start` of BM25 with a span reader of its initial weights, as ORQA's reader has."""
+    reader = finetuned.build_span_reader(context, context.config.reader_encoder)
     model, data = OpenQA(None, reader), BM25Batches(context, open_index(context), 1.0)
     sample, _, _ = data.build(questions[:FIT_QUESTIONS], beam=FIT_BEAM)
     data.scale = fit_scale(sample["beam_scores"], sample["beam_positive"])
@@ -70,7 +70,7 @@ def load(context):
     """(`Answerer`, `BM25Index`) of the fine-tuned system."""
     manifest = finetuned.open_manifest(context, SYSTEM)
     index = open_index(context)
-    reader = finetuned.build_span_reader(context, finetuned.answering_encoder(context))
+    reader = finetuned.build_span_reader(context, finetuned.answering(context.config.reader_encoder))
     finetuned.load_weights(context, SYSTEM, {"span_reader": reader})
     return Answerer(context, OpenQA(None, reader), BM25Batches(context, index, manifest["scale"])), index
 

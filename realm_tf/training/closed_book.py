@@ -59,6 +59,6 @@ def start(context, questions):
 def load(context):
     """The `ClosedBookAnswerer` of the fine-tuned system."""
     finetuned.open_manifest(context, SYSTEM)
-    model = build.build_masked_lm(context.config.encoder, context.tokenizer.vocabulary_size)
+    model = build.build_masked_lm(context.config.reader_encoder, context.tokenizer.vocabulary_size)
     finetuned.load_weights(context, SYSTEM, {"reader": model})
     return ClosedBookAnswerer(context, model)

@@ -6,6 +6,7 @@ import os
 from realm_tf import artifacts
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
+from realm_tf.models import encoder
 from realm_tf.training.run_context import CONFIG
 
 # The first stage that a field of the configuration concerns, by the longest prefix of its name.
@@ -17,6 +18,7 @@ CONCERNS = {
     "encoder": "warm_start",
     "encoder.init": "blocks",
     "encoder.vocabulary": "blocks",
+    "reader": "pretrain",
     "lengths": "warm_start",
     "lengths.joint": "pretrain",
     "lengths.reader": "finetune_realm",
@@ -74,9 +76,17 @@ def _first_concerned(key):
 
 
 def _filled(value):
-    """A configuration as JSON has it, with the defaults of fields that it lacks: they are newer than it."""
-    defaults = config_lib.to_dict(config_lib.Config())
-    return json.loads(json.dumps(_merge(defaults, value)))
+    """A configuration as JSON has it, with what fields that it lacks mean: they are newer than it.
+
+    Pooling and segments are those that "" stands for: a run that says in words what its weights say is the same run.
+    """
+    defaults = config_lib.to_dict(config_lib.from_dict({"encoder": {}}))
+    filled = json.loads(json.dumps(_merge(defaults, value)))
+    used = filled.get("encoder") if isinstance(filled, dict) else None
+    names = ("init", "pooling", "segments")
+    if isinstance(used, dict) and all(isinstance(used[name], str) for name in names):  # a file may hold anything
+        used["pooling"], used["segments"] = encoder.conventions(*(used[name] for name in names))
+    return filled
 
 
 def _merge(defaults, value):

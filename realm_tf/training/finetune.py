@@ -31,7 +31,7 @@ def finetune(context, system="realm", profile_steps=""):
     Args:
       context: `RunContext`.
       system: "realm" starts from the newest embedder and the pre-trained reader; "orqa" from the ICT embedder
-        (embedder/step_0) and the encoder's initial weights: the same system without REALM pre-training. "bm25" reads
+        (embedder/step_0) and the reader's initial weights: the same system without REALM pre-training. "bm25" reads
         what BM25 finds, with a reader as ORQA's; "closed_book" reads nothing, with the pre-trained reader.
       profile_steps: see `StepProfile`.
 
@@ -117,7 +117,7 @@ def _start(context, system, questions):
 
 def _initial(context, system):
     """(index path, retriever, span reader) that a system starts from."""
-    reader = finetuned.build_span_reader(context, context.config.encoder)
+    reader = finetuned.build_span_reader(context, context.config.reader_encoder)
     reset = context.config.finetune.reset
     found = artifacts.newest(context.path("index"))
     if not found:
@@ -145,8 +145,7 @@ def _require_answers(start):
 def load_finetuned(context, system="realm"):
     """The `OpenQA` model and index path of a fine-tuned system with a retriever ("realm", "orqa"), ready to answer."""
     manifest = finetuned.open_manifest(context, system)
-    encoder = finetuned.answering_encoder(context)
-    retriever = build.build_retriever(encoder, context.tokenizer.vocabulary_size)
-    reader = finetuned.build_span_reader(context, encoder)
+    retriever = build.build_retriever(finetuned.answering(context.config.encoder), context.tokenizer.vocabulary_size)
+    reader = finetuned.build_span_reader(context, finetuned.answering(context.config.reader_encoder))
     finetuned.load_weights(context, system, {"query_embedder": retriever.query_embedder, "span_reader": reader})
     return OpenQA(retriever, reader), context.index_path(manifest["index"])

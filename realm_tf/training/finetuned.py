@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 
 from realm_tf import artifacts
+from realm_tf.config import EncoderConfig
 from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 
@@ -67,17 +68,17 @@ def open_manifest(context, system):
     return manifest
 
 
-def answering_encoder(context):
-    """The `EncoderConfig` that fine-tuned systems answer with: in float32, whatever they were trained in.
+def answering(encoder_config: EncoderConfig) -> EncoderConfig:
+    """The `EncoderConfig` of a tower that answers: in float32, whatever it was trained in.
 
     In bfloat16 what stands beside a question in its batch moves probabilities by hundredths, and which of two answers
     comes first would differ between `evaluate` and an export; many CPUs have no bfloat16 units either.
     """
-    return dataclasses.replace(context.config.encoder, dtype="float32")
+    return dataclasses.replace(encoder_config, dtype="float32")
 
 
 def build_span_reader(context, encoder):
-    """A run's `SpanReader` of initial weights. encoder: the `EncoderConfig` to train with, or `answering_encoder`."""
+    """A run's `SpanReader` of initial weights. encoder: `Config.reader_encoder` to train with, or `answering` of it."""
     return build.build_span_reader(encoder, context.config.finetune, context.tokenizer.vocabulary_size)
 
 

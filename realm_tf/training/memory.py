@@ -24,27 +24,36 @@ class StepMemory:
         return sum(dataclasses.astuple(self))
 
 
-def step_memory(sizes, vocabulary_size, config):
+def step_memory(retriever, reader, vocabulary_size, config):
     """The `StepMemory` of REALM pre-training.
 
     Args:
-      sizes: `models.encoder.EncoderSource`. vocabulary_size: V.
+      retriever, reader: `models.encoder.EncoderSource` of each tower. vocabulary_size: V.
       config: `Config`: lengths are taken as the longest, every candidate as a block of its own; `micro_batches` and
         `recompute_layers` are heeded. Of the arrays of activations, those of "mixed_bfloat16" have 2 bytes an element.
     """
     settings, encoder, lengths = config.pretrain, config.encoder, config.lengths
-    parameters = _encoder_parameters(sizes, vocabulary_size) * (2 if encoder.share_embedders else 3)
-    width = sizes.hidden_dim
-    parameters += width * encoder.projection_dim + width * width + vocabulary_size
+    parameters = _encoder_parameters(retriever, vocabulary_size) * (1 if encoder.share_embedders else 2)
+    parameters += _encoder_parameters(reader, vocabulary_size)
+    parameters += retriever.hidden_dim * encoder.projection_dim + reader.hidden_dim**2 + vocabulary_size
     element = 2 if encoder.dtype == "mixed_bfloat16" else 4
     batch = settings.batch_size // settings.micro_batches
-    first = 1 if encoder.pooling == "cls" else None
+    first = 1 if retriever.pooling == "cls" else None
     asked = None if settings.span_weight else settings.max_masks
-    inputs = (  # rows, length, places whose output is read
+    embedded = (  # rows, length, places whose output is read
         (batch, lengths.query, first),
         (batch * settings.num_candidates, lengths.block, first),
+    )
+    read = (
         (batch * (settings.num_candidates - settings.null_candidate), lengths.joint, asked),
         (batch * settings.null_candidate, lengths.query + 1, settings.max_masks),
+    )
+    kept = sum(
+        activations(inputs, sizes, dropout, element, settings.recompute_layers)
+        for inputs, sizes, dropout in (
+            (embedded, retriever, encoder.dropout),
+            (read, reader, config.reader_encoder.dropout),
+        )
     )
     masks = batch * settings.num_candidates * settings.max_masks
     return StepMemory(
@@ -52,7 +61,7 @@ def step_memory(sizes, vocabulary_size, config):
         moments=8 * parameters,
         # As they come, and clipped; with micro-batches, their sums too.
         gradients=4 * parameters * (3 if settings.micro_batches > 1 else 2),
-        activations=activations(inputs, sizes, encoder.dropout, element, settings.recompute_layers),
+        activations=kept,
         head=head(masks, vocabulary_size, element),
     )
 
@@ -76,7 +85,7 @@ def activations(inputs, sizes, dropout, element, recompute):
 
     Args:
       inputs: [(rows, pieces of a row, places of a row whose output is read; None for all)].
-      sizes: see `step_memory`. dropout: float. element: bytes of a number.
+      sizes: `models.encoder.EncoderSource` of the tower that reads them. dropout: float. element: bytes of a number.
       recompute: whether layers keep their inputs alone.
     """
     kept = passing_by = 0

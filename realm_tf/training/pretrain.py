@@ -270,10 +270,10 @@ def _build_model(context):
     """The `Realm` that pre-training begins with: the retriever of the warm start, a reader of initial weights."""
     config, settings = context.config, context.config.pretrain
     retriever = build.load_retriever(context.path("embedder", "step_0"))
-    reader = build.build_masked_lm(config.encoder, context.tokenizer.vocabulary_size)
+    reader = build.build_masked_lm(config.reader_encoder, context.tokenizer.vocabulary_size)
     span_reader = None
     if settings.span_weight:
-        span_reader = build.add_span_head(reader, config.encoder, config.finetune)
+        span_reader = build.add_span_head(reader, config.reader_encoder, config.finetune)
     if settings.recompute_layers:
         recompute_layers(reader.backbone, *(tower.backbone for tower in retriever.parts().values()))
     return Realm(retriever, reader, settings.marginal, span_reader, settings.span_weight)

@@ -22,6 +22,6 @@ def reader_manifest(context):
 def load_reader(context):
     """The pre-trained `MaskedLanguageModel` of a run; raises as `reader_manifest` does."""
     reader_manifest(context)
-    reader = build.build_masked_lm(context.config.encoder, context.tokenizer.vocabulary_size)
+    reader = build.build_masked_lm(context.config.reader_encoder, context.tokenizer.vocabulary_size)
     weights.load(os.path.join(context.path("reader"), build.WEIGHTS), {"reader": reader})
     return reader

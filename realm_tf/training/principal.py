@@ -19,7 +19,7 @@ def project(context, retriever):
     if num_blocks > SAMPLE:
         rows = np.sort(np.random.default_rng(context.config.seed).choice(num_blocks, SAMPLE, replace=False))
     vectors_NH = embedding.embed_blocks(
-        make_embed_fn(retriever, retriever.block_embedder.pool),
+        make_embed_fn(retriever, retriever.pool_blocks),
         context.blocks,
         context.tokenizer,
         context.config.lengths.block,

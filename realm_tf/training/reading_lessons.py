@@ -36,8 +36,8 @@ def train_reader(context, profile=None):
         raise UserError("pretrain.candidates=context trains on one device: leave --strategy at one")
     config, settings = context.config, context.config.pretrain
     os.makedirs(context.path("pretrain"), exist_ok=True)
-    model = build.build_masked_lm(config.encoder, context.tokenizer.vocabulary_size)
-    reader = build.add_span_head(model, config.encoder, config.finetune)
+    model = build.build_masked_lm(config.reader_encoder, context.tokenizer.vocabulary_size)
+    reader = build.add_span_head(model, config.reader_encoder, config.finetune)
     shares = (settings.context_null, settings.context_near, 1 - settings.context_null - settings.context_near)
     stores = (context.pretrain_blocks, context.spans, context.tokenizer, config.lengths.joint, settings.max_masks)
     rows, held_out_rows = (
@@ -151,7 +151,7 @@ def _make_measure(model, reader, rows, told):
 
 def _publish(context, model, reader):
     """A Hugging Face folder in float16: config.json, model.safetensors, vocab.txt."""
-    source = encoder.resolve(context.config.encoder)
+    source = encoder.resolve(context.config.reader_encoder, encoder.READER)
     arrays = {**hugging_face.backbone_weights(model.backbone), **hugging_face.mlm_head_weights(model.head)}
     arrays = {name if name.startswith("cls") else f"bert.{name}": value for name, value in arrays.items()}
     arrays |= {name: variable.numpy() for name, variable in reader.head_weights().items()}

@@ -86,7 +86,7 @@ class RunContext:
 
     @functools.cached_property
     def tokenizer(self):
-        return build.load_tokenizer(self.config.encoder)
+        return build.load_common_tokenizer(self.config)
 
     @functools.cached_property
     def blocks(self):

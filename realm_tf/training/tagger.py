@@ -12,7 +12,7 @@ import tensorflow as tf
 from realm_tf import artifacts
 from realm_tf.data import conll
 from realm_tf.errors import UserError
-from realm_tf.models import build
+from realm_tf.models import build, encoder
 from realm_tf.models.token_tagger import tagging_loss
 from realm_tf.tagging import keras_tagger, measure, words
 from realm_tf.tagging import labels as labels_lib
@@ -92,7 +92,7 @@ def train(output, train_files, measure_file, config, whole=False):
     if not types:
         raise UserError(f"{train_files[0]} names no entity to learn from: its tags are all O")
     build.seed_everything(config.seed)
-    tokenizer = build.load_tokenizer(config.encoder)
+    tokenizer = build.load_tokenizer(config.encoder, encoder.READER)
     model = keras_tagger.build_model(config.encoder, tokenizer, types)
     loop.train(_task(directory, model, sets, tokenizer, labels_lib.labels_of(types), config))
     tagger = keras_tagger.KerasTagger(model, tokenizer, types, f"keras:{output}")

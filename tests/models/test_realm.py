@@ -171,7 +171,7 @@ def test_padding_does_not_change_an_embedding():
 
 
 def test_span_reader_scores_spans_of_the_body_alone():
-    source = build.encoder.resolve(TINY)
+    source = build.encoder.resolve(TINY, build.encoder.READER)
     reader = SpanReader(build.encoder.build_backbone(source, VOCABULARY, 0.0, "float32"), 3, 4)
     # [CLS] q [SEP] b1 b2 b3 [SEP] pad: the body is positions 3 to 5.
     ids = np.array([[2, 7, 3, 8, 9, 10, 3, 0]], "int32")

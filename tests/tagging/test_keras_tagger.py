@@ -54,7 +54,7 @@ def trained(tmp_path_factory, small, conll_file):
 
 
 def test_features_alone_are_what_sets_it_apart_from_the_backbone(small, vocabulary_path):
-    source = encoder.resolve(small.encoder)
+    source = encoder.resolve(small.encoder, encoder.READER)
     backbone = encoder.build_backbone(source, Tokenizer(vocabulary_path).vocabulary_size, 0.0, "float32")
     ids = np.array([[5, 7, 9, 0, 0], [6, 8, 7, 5, 9]], np.int32)
     plain, _ = encoder.encode(backbone, ids, np.zeros_like(ids), training=False)
