@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from realm_tf import artifacts, checksums
 from realm_tf.interop import hugging_face
-from realm_tf.models import weights
+from realm_tf.models.embedder import Embedder
 from realm_tf.models.masked_lm import MaskedLanguageModel
 from realm_tf.models.span_reader import SpanReader
 
@@ -19,29 +19,20 @@ KEPT += ("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_to
 
 
 def write(
-    output: str,
-    start: str,
-    projection: tuple[np.ndarray, np.ndarray],
-    scale: float,
-    model: MaskedLanguageModel,
-    reader: SpanReader,
+    output: str, start: str, embedder: Embedder, scale: float, model: MaskedLanguageModel, reader: SpanReader
 ) -> None:
     """Publishes `output` with vocab.txt, retriever/, reader/ and SHA256SUMS.
 
     Args:
-      start: the folder that both towers started from; the retriever's encoder is its.
-      projection: kernel [H, D] and bias [D] of the retriever.
-      scale: gamma of its LayerNorm: relevance scores are D * scale^2 times the cosine.
+      start: the folder that both towers started from, whose sizes and vocabulary they have.
+      embedder: the retriever, whose LayerNorm has a gain of 1 and no offset.
+      scale: the gain that it ships with: relevance scores are D * scale^2 times the cosine.
       model, reader: the trained reader's two heads.
     """
-    kernel_HD, bias_D = projection
-    retriever = hugging_face.read_weights(start) | {
-        "projection.weight": kernel_HD.T,
-        "projection.bias": bias_D,
-        "projection_norm.weight": np.full_like(bias_D, scale),
-        "projection_norm.bias": np.zeros_like(bias_D),
-    }
-    own = {"pooling": "mean", "segments": "single", "projection_dim": len(bias_D)}
+    retriever = hugging_face.backbone_weights(embedder.backbone)
+    retriever |= hugging_face.weights_of(hugging_face.projection_names(embedder))
+    retriever["projection_norm.weight"] = retriever["projection_norm.weight"] * scale
+    own = {"pooling": "mean", "segments": "single", "projection_dim": embedder.projection_dim}
     heads = {name: variable.numpy() for name, variable in reader.head_weights().items()}
     arrays = hugging_face.backbone_weights(model.backbone) | hugging_face.mlm_head_weights(model.head) | heads
     config = {name: value for name, value in hugging_face.read_config(start).items() if name in KEPT}
@@ -67,8 +58,3 @@ def _write_tower(folder, arrays, config):
 
 def _theirs(name):
     return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
-
-
-def restore(checkpoint: str, model: MaskedLanguageModel, reader: SpanReader) -> None:
-    """Puts the weights of a training checkpoint, a folder with state.safetensors, into both heads."""
-    weights.load(os.path.join(checkpoint, "state.safetensors"), {"reader": model, "span_reader": reader})

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from realm_tf.data import lines
 from realm_tf.data.questions import is_dev_by_hash
 
-SQUAD, WITH_CONTEXT = "squad", ("qed", "qamr_wiki")
+SQUAD, SENTENCES = "squad", "qamr_wiki"  # the latter asks of single sentences: without its own a question says little
+WITH_CONTEXT = ("qed", SENTENCES)
 OPEN = ("nq_open_more", "entityquestions", "simplequestions", "mintaka_dev")
 TEST_BEDS = {
     "webquestions": "webquestions/WebQuestions.resplit.train.jsonl",

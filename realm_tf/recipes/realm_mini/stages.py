@@ -20,6 +20,7 @@ from realm_tf.recipes.realm_mini import (
     projection,
     question_sets,
     reader_training,
+    retriever_training,
     start,
 )
 from realm_tf.retrieval import embedding
@@ -57,8 +58,9 @@ class Recipe:
             self._make(f"windows_{split}.npz", lambda path, split=split: self._windows(split).save(path))
         self._make("projection.npz", self._learn_projection)
         self._make("groups_train.npz", lambda path: self._groups().save(path))
-        model, reader = self._train()
-        package.write(self._path("realm_mini"), self._path("start"), self._projection(), SCALE, model, reader)
+        retriever = self._tune_retriever()
+        model, reader = self._train_reader()
+        package.write(self._path("realm_mini"), self._path("start"), retriever, SCALE, model, reader)
         return self._measure(reader)
 
     def _path(self, name):
@@ -116,11 +118,15 @@ class Recipe:
         blocks, questions = BlockStore(self._path("qa_blocks")), list(question_sets.with_context(self._data_dir, split))
         return examples.build(questions, self._tokenizer, blocks, self._own_rows(blocks, questions))
 
+    def _embedder(self):
+        """The retriever as it starts, with a projection that is random yet; its LayerNorm has a gain of 1."""
+        config = EncoderConfig(init=f"hf:{self._path('start')}", dropout=0.0)
+        source, size = encoder.resolve(config, encoder.RETRIEVER), self._tokenizer.vocabulary_size
+        return Embedder(encoder.build_backbone(source, size, 0.0, config.dtype), PROJECTION_DIM, "mean", dropout=0.0)
+
     def _pool(self):
         """(token_ids, segment_ids) -> the encoder's sentence embeddings float32 [B, H]."""
-        config = EncoderConfig(init=f"hf:{self._path('start')}", dropout=0.0)
-        source, size = encoder.resolve(config), self._tokenizer.vocabulary_size
-        embedder = Embedder(encoder.build_backbone(source, size, 0.0, config.dtype), PROJECTION_DIM, "mean")
+        embedder = self._embedder()
         return make_embed_fn(None, lambda ids, segments, training: embedder.pool(ids, segments * 0))
 
     def _sample(self):
@@ -148,9 +154,21 @@ class Recipe:
         with open(path, "wb") as file:
             np.savez(file, kernel=kernel, bias=bias)
 
-    def _projection(self):
+    def _tune_retriever(self):
+        embedder, plan = self._embedder(), retriever_training.RetrieverPlan(seed=self._plan.seed)
         with np.load(self._path("projection.npz"), allow_pickle=False) as arrays:
-            return arrays["kernel"], arrays["bias"]
+            embedder.projection.set_weights([arrays["kernel"], arrays["bias"]])
+        blocks = BlockStore(self._path("qa_blocks"))
+        questions = [q for q in question_sets.with_context(self._data_dir, "train") if q.set != question_sets.SENTENCES]
+        rows = np.array([rows[0] for rows in self._own_rows(blocks, questions)])
+        # SQuAD has tens of paragraphs an article; QED's, one an article, are batches of their own.
+        titles = [
+            blocks.title(row) if q.set == question_sets.SQUAD else f"{q.set} {row % 40}"
+            for q, row in zip(questions, rows, strict=True)
+        ]
+        batches = retriever_training.PairBatches(questions, rows, np.array(titles), blocks, self._tokenizer, plan)
+        retriever_training.train(self._path("retriever_training"), plan, embedder, batches)
+        return embedder
 
     def _groups(self):
         """Examples with hard negatives: SQuAD's by the encoder, those of open sets by BM25 over wiki2015."""
@@ -173,7 +191,7 @@ class Recipe:
                 build_bm25((f"{blocks.title(row)} {blocks.text(row)}" for row in range(len(blocks))), tmp)
         return BM25Index(directory)
 
-    def _train(self):
+    def _train_reader(self):
         tokenizer = self._tokenizer
         model, reader = reader_training.build_reader(self._path("start"), tokenizer.vocabulary_size)
         stores = BlockStore(self._path("blocks")), SalientSpanStore(self._path("queries")), tokenizer
