@@ -153,17 +153,6 @@ class PretrainConfig:
     # k, the null document included.
     num_candidates: int = 8
     null_candidate: bool = True
-    # Where the candidates come from: "search" (REALM), or "context" (one given candidate, see data/context_rows.py: how
-    # a reader such as realm-mini learns to read before there is a retriever).
-    candidates: str = "search"
-    # With "context": how often it is empty (plain masked-LM training), how often the text beside x (else the text that
-    # x is from), and the largest share of words dropped from the latter.
-    context_null: float = 0.25
-    context_near: float = 0.4
-    context_noise: float = 0.4
-    # With "context": queries a batch of a second lesson, to point at what another sentence tells; each is read with two
-    # blocks (see data/told_elsewhere.py).
-    told_queries: int = 10
     # "token": mean over masks of log sum_z p(z|x) p(y_j|z,x) (released code);
     # "span": log sum_z p(z|x) prod_j p(y_j|z,x) (paper).
     marginal: str = "token"

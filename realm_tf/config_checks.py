@@ -10,7 +10,6 @@ CHOICES = {
     "encoder.pooling": ("", "cls", "mean"),
     "encoder.segments": ("", "pair", "single"),
     "warm_start.projection": ("random", "principal"),
-    "pretrain.candidates": ("search", "context"),
     "pretrain.spans_per_query": (1,),
     "pretrain.marginal": ("token", "span"),
     "pretrain.exclude": ("own", "document", "none"),
@@ -49,8 +48,6 @@ def check(config, path):
             f"{path}: pretrain.micro_batches is {parts}: give a number up to 256 that divides pretrain.batch_size, "
             f"{pretrain.batch_size}"
         )
-    if parts > 1 and pretrain.candidates == "context":
-        raise UserError(f"{path}: pretrain.micro_batches is {parts}: pretrain.candidates=context takes batches whole")
     if not 0 <= config.index.recall_floor <= 1:
         raise UserError(f"{path}: index.recall_floor is {config.index.recall_floor}: give a share between 0 and 1")
     for name in ("leaves", "leaves_searched", "rescored", "training_sample"):
@@ -61,7 +58,7 @@ def check(config, path):
             raise UserError(f"{path}: index.{name} is {getattr(config.index, name)}: give at least 1")
     for whole, part in (("joint", "query"), ("reader", "question")):
         lengths = getattr(config.lengths, whole), getattr(config.lengths, part)
-        if lengths[0] < lengths[1] + MIN_BODY and config.pretrain.candidates == "search":
+        if lengths[0] < lengths[1] + MIN_BODY:
             raise UserError(
                 f"{path}: lengths.{whole} is {lengths[0]} and lengths.{part} {lengths[1]}: after a {part} of that "
                 f"length fewer than {MIN_BODY} pieces of a block would be read; raise lengths.{whole}"

@@ -23,7 +23,6 @@ from realm_tf.training.index_record import IndexRecord, read_replay
 from realm_tf.training.lag_watch import LagWatch
 from realm_tf.training.metric_log import read_metrics
 from realm_tf.training.optimizer import BertAdamW
-from realm_tf.training.reading_lessons import train_reader
 from realm_tf.training.refresh_cost import StepTimes, refresh_cost
 from realm_tf.training.refresher import is_index_of
 from realm_tf.training.refresher_process import RefresherProcess, training_goes_on, training_is_over
@@ -296,9 +295,6 @@ def pretrain(context, refresh=None, profile_steps="", replay="", refresh_devices
     Returns: {"lines", "refreshes", "max_lag_steps", "mean_lag_steps", "refresh_cost": see `refresh_cost`}.
     """
     profile = StepProfile(profile_steps, context.path("pretrain"))
-    if context.config.pretrain.candidates == "context":
-        train_reader(context, profile)
-        return {"lines": [], "refreshes": 0, "max_lag_steps": 0.0, "mean_lag_steps": 0.0, "refresh_cost": {}}
     swaps = read_replay(replay, context.path("pretrain", SWAPS)) if replay else None
     run = Pretraining(context, refresh or context.config.pretrain.refresh, swaps, refresh_devices)
     final = run.run(profile)

@@ -142,7 +142,9 @@ class RunContext:
             artifacts.checked(self.path("questions"))
         if os.path.exists(path):
             questions = read_questions(path)
-            return questions if split != "train" or self._has_dev() else [q for q in questions if not is_dev_by_hash(q.text)]
+            if split != "train" or self._has_dev():
+                return questions
+            return [q for q in questions if not is_dev_by_hash(q.text)]
         if split == "dev" and os.path.exists(self.path("questions", "train.jsonl")):
             return [q for q in read_questions(self.path("questions", "train.jsonl")) if is_dev_by_hash(q.text)]
         return []

@@ -304,7 +304,6 @@ def test_a_wrong_cluster_is_told(monkeypatch, value):
         (3, {}, "a batch of 4 cannot be divided among 3 replicas: make it a multiple of 3"),
         # 12 is a multiple of 4 and of 2, but 6 queries of a replica are not 4 parts of as many.
         (2, {"batch_size": 12, "micro_batches": 4}, "among 2 replicas, each in 4 parts (pretrain.micro_batches)"),
-        (2, {"candidates": "context"}, "pretrain.candidates=context trains on one device"),
     ],
 )
 def test_what_cannot_be_divided_is_told(whole, tmp_path, cpus, settings, words):

@@ -1,7 +1,7 @@
 """Trains realm-mini's reader: span selection over groups of passages, with masked-LM steps between.
 
 The lessons come one after the other under one schedule of the learning rate; every `MASKED_EVERY`-th step is a
-masked-LM step (`data/context_rows.py`), so that one encoder serves both heads. "No answer" is a candidate of logit 0
+masked-LM step (`context_rows.py`), so that one encoder serves both heads. "No answer" is a candidate of logit 0
 beside the spans of a group: spans' logits then compare across blocks and questions, and a question without an answer
 is known by all of them being low.
 """
@@ -13,11 +13,11 @@ import tensorflow as tf
 from keras import ops
 
 from realm_tf.config import EncoderConfig, FinetuneConfig, OptimizerConfig
-from realm_tf.data.context_rows import NEAR, NULL, OWN, ContextRows
 from realm_tf.models import build, losses
 from realm_tf.models.masked_lm import MaskedLanguageModel
 from realm_tf.models.span_reader import SpanReader
 from realm_tf.recipes.realm_mini.batches import Lesson, ReadingBatches
+from realm_tf.recipes.realm_mini.context_rows import NEAR, NULL, OWN, ContextRows
 from realm_tf.recipes.realm_mini.examples import MAX_SPAN_WIDTH, Examples
 from realm_tf.text.tokenizer import Tokenizer
 from realm_tf.training import loop

@@ -1,4 +1,4 @@
-"""Reading lessons: masked text with one candidate that is given, not searched. How realm-mini was trained.
+"""Reading lessons: masked text with one candidate that is given, not searched.
 
 A reader that cannot read gives a retriever nothing to learn from. Before there is a retriever, the candidate of a
 masked text is taken from around it: nothing (the null document: plain masked-LM training), the rest of its own window

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from realm_tf.data.context_rows import BUDGET, NEAR, NULL, OWN, ContextRows
+from realm_tf.recipes.realm_mini.context_rows import BUDGET, NEAR, NULL, OWN, ContextRows
 from tests.sequences import is_subsequence
 
 LENGTH, MASKS, BATCH = 48, 8, 64
