@@ -81,7 +81,8 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
 
 
 def test_a_text_beside_the_index_is_scored_by_the_words_of_the_index(index):
-    query, mean = "Which river is in Paris, Paris? Ampère unheard-of", sum(len(bm25.words(t)) for t in TEXTS) / len(TEXTS)
+    query = "Which river is in Paris, Paris? Ampère unheard-of"
+    mean = sum(len(bm25.words(text)) for text in TEXTS) / len(TEXTS)
     # A text of the index, given as if it were none, has the score that it has in the index.
     np.testing.assert_allclose([index.score(query, text, mean) for text in TEXTS], twin(query, TEXTS), rtol=1e-6)
     # "paris" is in two of the six texts, twice in the query; three words, one of them it, once.

@@ -20,7 +20,7 @@ from realm_tf.training.refresher import publish_index
 from realm_tf.training.run_context import RunContext
 
 READ, WIDE, LIMIT, WIDTH = 3, 40, 64, 10
-ANSWERS = ["Mozart", "January 1756", "Bo", "Anna Mozart", "Salzburg", "King", "nowhere", "Vienna", "Anna", "London"]
+ANSWERS = ["Mozart", "January 1756", "Paris London", "nowhere", "King Anna", "Vienna Salzburg"]  # some rare, one absent
 PASSAGE = "The river was born in the city. Zyx was the king of anna, and of a number."
 
 
@@ -70,15 +70,16 @@ def naive_spans(context, question, row):
     return found
 
 
-def naive_reading(context, question, order, length):
+def naive_reading(context, question, order, length, ensure):
     """(rows read, gold spans of each, whether retrieval alone had one) of a question, by the description."""
+
     def gold(row):
         spans = {(i + length, n) for i, n in naive_spans(context, question, row)}
         return {(i, n) for i, n in spans if n <= WIDTH and i + n <= LIMIT - 1}  # the last place is [SEP]'s
 
     read = list(order[:READ])
     retrieved = any(gold(row) for row in read)
-    if not retrieved:
+    if ensure and not retrieved:
         for row in order[READ:WIDE]:
             if gold(row):
                 read[-1] = row
@@ -101,21 +102,17 @@ def test_batches_are_those_of_the_description(context, ensure):
 
     data = QABatches(context, ExactIndex(embeddings), embeddings, query_fn)
     ids, lengths = data.question_inputs(questions)
-    keys = lengths.tolist()
-    questions = [questions[keys.index(key)] for key in dict.fromkeys(keys)]  # those that are cut alike, once
-    ids, lengths = data.question_inputs(questions)
-    of_length.update(zip(lengths.tolist(), queries, strict=False))
-    assert len(questions) >= 6
-    ensured = EnsuredPositives(data, questions, None)
-    batch, figures = ensured.build(questions) if ensure else training_batches(data, questions, None)[1](questions)
+    of_length.update(zip(lengths.tolist(), queries, strict=True))
+    assert len(of_length) == len(questions)
+    if ensure:  # whether or not the one that teaches nothing is among them
+        batch, figures = EnsuredPositives(data, questions, None).build(questions)
+    else:
+        batch, figures = training_batches(data, questions, None)[1](questions)
     expected_retrieved, negatives, brought = [], [], 0
     for b, question in enumerate(questions):
         scores = embeddings.astype(np.float64) @ of_length[lengths[b]].astype(np.float64)
         order = np.argsort(-scores)
-        read, gold, retrieved = naive_reading(context, question, order, lengths[b])
-        if not ensure:
-            changed, read = read != list(order[:READ]), list(order[:READ])
-            gold = gold if not changed else [set()] * READ
+        read, gold, retrieved = naive_reading(context, question, order, lengths[b], ensure)
         brought += read != list(order[:READ])
         holds = [bool(naive_spans(context, question, row)) for row in read]
         expected_retrieved.append(retrieved)
@@ -128,7 +125,8 @@ def test_batches_are_those_of_the_description(context, ensure):
             assert not batch["joint_ids"][place][len(expected) :].any()
             # The score that its spans are soft-maxed with is its own.
             np.testing.assert_array_equal(batch["beam_embeddings"][b, k], embeddings[row])
-            assert {(int(i), int(w) + 1) for i, w in zip(*np.nonzero(batch["span_positive"][b, k]), strict=True)} == gold[k]
+            firsts, widths = np.nonzero(batch["span_positive"][b, k])
+            assert set(zip(firsts.tolist(), (widths + 1).tolist(), strict=True)) == gold[k]
         # The beam is the same blocks, each with its own answer, in whatever order.
         beam = sorted((tuple(embeddings[row]), bool(naive_spans(context, question, row))) for row in order[:WIDE])
         found = sorted(
@@ -179,7 +177,6 @@ def test_a_question_without_an_answer_in_the_beam_reads_its_own_context(context,
     assert batch["beam_positive"].shape == (2, beam + 1)
     # What was read in its place is at the end of the beam, and where nothing was added there is nothing.
     assert batch["beam_positive"][0].sum() == batch["beam_positive"][0, READ - 1] == 1
-    ones = np.ones((1, 1), np.float32)
     if system == "bm25":
         blocks, data = context.blocks, bm25.BM25Batches(context, bm25.open_index(context), start.facts["scale"])
         every = [len(bm25.bm25.words(f"{blocks.title(n)} {blocks.text(n)}")) for n in range(len(blocks))]
@@ -198,7 +195,7 @@ def test_a_question_without_an_answer_in_the_beam_reads_its_own_context(context,
     segments = [0] * (len(title) + 2) + [1] * (len(body) + 1)
     embedded = np.array(retriever.embed_blocks(np.array([ids]), np.array([segments])))[0]
     np.testing.assert_allclose(batch["beam_embeddings"][0, READ - 1], embedded, rtol=1e-5, atol=1e-5)
-    assert not batch["beam_embeddings"][1, beam].any() and ones.all()
+    assert not batch["beam_embeddings"][1, beam].any()
 
 
 def test_a_run_logs_the_shares_and_every_question_left_teaches_the_reader(context, capsys):
