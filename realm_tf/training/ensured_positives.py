@@ -70,7 +70,7 @@ class EnsuredPositives:
         data = self._data
         question_ids, lengths = data.question_inputs(questions)
         rows_BT, relevance = data.search(questions, question_ids, self._settings.retriever_beam)
-        positive_BT = data.beam_positive(questions, rows_BT)
+        rows_BT, positive_BT = np.array(rows_BT), data.beam_positive(questions, rows_BT)  # changed below
         contexts_B = np.array([self._row_of.get(question, NULL) for question in questions])
         beam, read = rows_BT.shape[1], min(self._settings.reader_beam, rows_BT.shape[1])
         found = [

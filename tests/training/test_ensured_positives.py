@@ -1,10 +1,13 @@
 """What fine-tuning reads where retrieval finds no answer: against a naive twin, and in runs of both systems."""
 
 import dataclasses
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from configs import base
 from realm_tf.config import Config, EncoderConfig, FinetuneConfig, IndexConfig, LengthConfig, OptimizerConfig
@@ -225,3 +228,30 @@ def test_where_nothing_teaches_one_line_says_so(context):
     start = [ask("nowhere", passage="no answer in here"), ask("nobody")]
     with pytest.raises(UserError, match="no answer of 2 training questions"):
         finetune._start(context, "orqa", start)
+
+
+def test_a_run_that_is_stopped_goes_on_with_the_same_bits(context, tmp_path, monkeypatch):
+    """With contexts, which the run that goes on embeds again, and a question that is left out."""
+    asked = [*(ask(a, f"who {'was ' * n}it?") for n, a in enumerate(ANSWERS)), ask("Zyx", "king?", passage=PASSAGE)]
+    found = []
+    for stopped in (False, True):
+        folder = shutil.copytree(context.workdir, tmp_path / str(stopped), ignore=shutil.ignore_patterns("finetune"))
+        build.seed_everything(1)
+        run = RunContext(folder, context.config)
+        run.questions = lambda split: asked if split == "train" else []
+        if stopped:
+            with monkeypatch.context() as patch:
+                ends = lambda *args: (args[1] == 2 and os.kill(os.getpid(), signal.SIGTERM), draw(*args))[1]  # noqa: E731
+                patch.setattr(finetune, "draw", ends)
+                with pytest.raises(SystemExit):
+                    finetune.finetune(run, "orqa")
+            run = RunContext(folder, context.config)
+            run.questions = lambda split: asked if split == "train" else []
+        finetune.finetune(run, "orqa")
+        (line,) = read_metrics(run.path("finetune", "orqa"))
+        weights = load_file(run.path("finetune", "orqa", "model", build.WEIGHTS))
+        found.append(({k: v for k, v in line.items() if k != "time"}, weights))
+    (line, weights), (again, weights_again) = found
+    assert line == again and line["answer_from_context"] > 0
+    for name, array in weights.items():
+        np.testing.assert_array_equal(array, weights_again[name], err_msg=name)
