@@ -3,7 +3,9 @@
   python -m beam_jobs.convert_questions --train=WebQuestions.train.jsonl --dev=WebQuestions.dev.jsonl \\
       --output=runs/my/questions
 
-Reads {"question", "answer": [...]} lines, plain, .gz, .xz or .bz2. Options of Beam's runners follow `--`.
+Reads {"question", "answer": [...]} lines, plain, .gz, .xz or .bz2. A passage that answers the question, "context" (and
+its "title"), is kept for fine-tuning, cut around the answer; "context_id" names one by its "id" in SET.contexts.jsonl
+beside the file, SET being the first part of the file's name. Options of Beam's runners follow `--`.
 """
 
 import collections
@@ -17,6 +19,7 @@ from absl import flags
 
 from realm_tf import artifacts, checksums
 from realm_tf import flags as shared_flags
+from realm_tf.data.question_contexts import ContextsBeside, shortened
 from realm_tf.data.questions import ANSWER_TYPES, read_questions
 from realm_tf.errors import UserError
 from realm_tf.progress import say
@@ -73,9 +76,12 @@ def run(inputs, output, answer_type="string", pipeline_args=()):
             counts[split] = _merge(of_split[split], os.path.join(tmp, f"{split}.jsonl"), counters, sets)
         shutil.rmtree(folder)
         manifest.update(counts=counts, counters=dict(sorted(counters.items())), sets=sorted(sets))
-        manifest["sources"] = checksums.of_sources(file.path for _, (_, file) in items)
+        paths = [file.path for _, (_, file) in items]
+        contexts = [ContextsBeside(path).path for path in paths] if counters["context"] else []
+        manifest["sources"] = checksums.of_sources(dict.fromkeys([*paths, *filter(None, contexts)]))
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
-    say(f"{output}: questions: {listed}; dropped: {counters['duplicate_question']} duplicate questions")
+    with_context = f", {counters['context']} with a context" if counters["context"] else ""
+    say(f"{output}: questions: {listed}{with_context}; dropped: {counters['duplicate_question']} duplicate questions")
     return manifest
 
 
@@ -89,9 +95,10 @@ def _question_file(file, answer_type):
 def make_shard(work):
     """Reads one file: (split, `QuestionFile`) -> (arrays, counters). The array is the output lines as bytes."""
     split, file = work
-    questions = read_questions(file.path, file.answer_type, file.set)
+    questions = read_questions(file.path, file.answer_type, file.set, ContextsBeside(file.path))
     if file.limit:
         questions = questions[: file.limit]
+    questions = [shortened(question) for question in questions]
     lines = "".join(json.dumps(question.to_object(), ensure_ascii=True) + "\n" for question in questions)
     return {"lines": np.frombuffer(lines.encode(), np.uint8)}, {f"read_{split}": len(questions)}
 
@@ -111,6 +118,8 @@ def _merge(shards, path, counters, sets):
                     continue
                 seen.add(identity)
                 sets.add(record["set"])
+                if "context" in record:
+                    counters["context"] += 1
                 output.write(json.dumps(record, ensure_ascii=False) + "\n")
     return len(seen)
 

@@ -40,6 +40,7 @@ def get_config():
             batch_size=1,
             retriever_beam=5000,
             reader_beam=5,
+            ensure_positive=False,
             optimizer=OptimizerConfig(learning_rate=1e-5, decay_from="start"),
         ),
     )

@@ -251,6 +251,9 @@ class FinetuneConfig:
     # Candidates of the retriever's loss term (ORQA: 5,000), and blocks read.
     retriever_beam: int = 5000
     reader_beam: int = 5
+    # Where no block read holds an answer, training reads one that does in place of the last: the best-scored of the
+    # wide beam, else the question's own context. Questions that have neither are left out. False: as released.
+    ensure_positive: bool = dataclasses.field(default=True, metadata={BEFORE: False})
     # As pretrain.recompute_layers.
     recompute_layers: bool = False
     max_span_width: int = 10

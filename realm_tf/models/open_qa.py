@@ -14,7 +14,7 @@ class OpenQA(keras.Model):
 
     Call, a dict, int32 unless said (T candidates of the wide beam, K blocks read):
       question_ids [B, Q]         `[CLS] question [SEP]`
-      beam_embeddings [B, T, D]   float32, frozen block embeddings of the wide beam, best first
+      beam_embeddings [B, T, D]   float32, frozen block embeddings of the wide beam, those of the K read first
       beam_positive [B, T]        float32, 1 where the block has an answer
       beam_valid [B, T]           float32, 0 at padding
       beam_scores [B, T]          float32, without a retriever only, instead of beam_embeddings and beam_valid

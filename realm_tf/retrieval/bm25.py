@@ -9,6 +9,7 @@ where N texts are searched, n_w of them hold w, and f is how often w is in z.
 """
 
 import logging
+import math
 import re
 import unicodedata
 
@@ -69,6 +70,20 @@ class BM25Index:
             rows_BK[b] = _best(scores_N, k)
             scores_BK[b] = scores_N[rows_BK[b]]
         return rows_BK, scores_BK
+
+    def score(self, query, text, mean_words):
+        """The score of a text that is not in the index, with N and n_w as the index has them.
+
+        mean_words: words of a text of the index on average.
+        """
+        held, occurs = words(text), self._model.scores["indptr"]
+        numbers = self._model.vocab_dict
+        norm, score = K1 * (1 - B + B * len(held) / mean_words), 0.0
+        for word in words(query):
+            if word in numbers and (count := held.count(word)):
+                texts = int(occurs[numbers[word] + 1] - occurs[numbers[word]])
+                score += math.log(1 + (len(self) - texts + 0.5) / (texts + 0.5)) * count / (count + norm)
+        return score
 
 
 def _best(scores_N, k):

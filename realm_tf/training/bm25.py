@@ -7,8 +7,10 @@ from realm_tf.models import losses
 from realm_tf.models.open_qa import OpenQA
 from realm_tf.progress import say
 from realm_tf.retrieval import bm25
+from realm_tf.retrieval.candidates import NULL
 from realm_tf.serving.answerer import Answerer
 from realm_tf.training import finetuned, strategy
+from realm_tf.training.ensured_positives import training_batches
 from realm_tf.training.qa_batches import QABatches
 
 SYSTEM = "bm25"
@@ -29,9 +31,25 @@ class BM25Batches(QABatches):
         # There is no retriever to train, and so no wide beam for its loss.
         self._wide = self._settings.reader_beam
 
-    def _search(self, questions, question_ids, wide):
+    def search(self, questions, question_ids, wide):
         rows_BT, scores_BT = self._index.search([q.text for q in questions], wide)
         return rows_BT, {"beam_scores": scores_BT * np.float32(self.scale)}
+
+    def relevance_of(self, contexts, rows):
+        """Of contexts, as `EnsuredPositives` takes it: their scores by the words of the corpus."""
+        blocks = self.context.blocks
+        mean_words = sum(len(bm25.words(_text(blocks, n))) for n in range(len(blocks))) / len(blocks)
+
+        def features(questions, rows_B):
+            scores = [
+                losses.NEGATIVE
+                if row == NULL
+                else self.scale * self._index.score(question.text, _text(contexts, row), mean_words)
+                for question, row in zip(questions, rows_B, strict=True)
+            ]
+            return {"beam_scores": np.array(scores, np.float32)[:, None]}
+
+        return features
 
 
 def start(context, questions):
@@ -41,10 +59,11 @@ def start(context, questions):
     sample, _, _ = data.build(questions[:FIT_QUESTIONS], beam=FIT_BEAM)
     data.scale = fit_scale(sample["beam_scores"], sample["beam_positive"])
     say(f"BM25 scores count {data.scale:.3g} times: that explains best which blocks hold answers")
+    questions, build = training_batches(data, questions, data.relevance_of)
     return finetuned.Start(
         parts={"span_reader": reader},
         questions=questions,
-        build_batch=lambda chosen: data.build(chosen)[0],
+        build_batch=build,
         loss_fn=lambda batch: model(batch, training=True),
         answerer=Answerer(context, model, data),
         facts={"kind": "open_qa", "scale": data.scale, "k1": bm25.K1, "b": bm25.B},
@@ -86,5 +105,9 @@ def _opened(context):
     if not artifacts.is_complete(path) or not facts.items() <= artifacts.manifest(path).items():
         say(f"BM25 index of {len(blocks)} blocks ...")
         with artifacts.publish(path, kind="bm25", blocks=len(blocks), **facts) as (tmp, _):
-            bm25.build((f"{blocks.title(n)} {blocks.text(n)}" for n in range(len(blocks))), tmp)
+            bm25.build((_text(blocks, n) for n in range(len(blocks))), tmp)
     return bm25.BM25Index(path)
+
+
+def _text(blocks, n):
+    return f"{blocks.title(n)} {blocks.text(n)}"

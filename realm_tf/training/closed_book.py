@@ -38,7 +38,7 @@ def start(context, questions):
         batch["mask_targets"] = np.zeros_like(batch["mask_positions"])
         for row, gold in zip(batch["mask_targets"], golds, strict=True):
             row[: len(gold)] = gold
-        return batch
+        return batch, {}
 
     def loss_fn(batch):
         logits_BMV = model(batch["token_ids"], batch["segment_ids"], batch["mask_positions"], training=True)

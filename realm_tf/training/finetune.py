@@ -16,12 +16,15 @@ from realm_tf.errors import UserError
 from realm_tf.models import build, weights
 from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.open_qa import OpenQA
+from realm_tf.retrieval import embedding
 from realm_tf.retrieval import index as index_lib
+from realm_tf.retrieval.candidates import NULL
 from realm_tf.serving.answerer import Answerer
 from realm_tf.training import bm25, closed_book, finetuned, loop, strategy
+from realm_tf.training.ensured_positives import training_batches
 from realm_tf.training.optimizer import BertAdamW
 from realm_tf.training.qa_batches import QABatches, draw
-from realm_tf.training.refresher import make_query_fn
+from realm_tf.training.refresher import make_embed_fn, make_query_fn
 from realm_tf.training.step_profile import StepProfile
 
 
@@ -44,7 +47,7 @@ def finetune(context, system="realm", profile_steps=""):
         raise UserError(f"{context.path('questions')} holds no training questions: add them to the configuration")
     begin = {bm25.SYSTEM: bm25.start, closed_book.SYSTEM: closed_book.start}.get(system)
     start = begin(context, train_questions) if begin else _start(context, system, train_questions)
-    if system != closed_book.SYSTEM:
+    if system != closed_book.SYSTEM and not settings.ensure_positive:
         _require_answers(start)
 
     own, size = strategy.share(settings.batch_size), settings.batch_size // strategy.replicas()
@@ -52,10 +55,10 @@ def finetune(context, system="realm", profile_steps=""):
 
     def batch_fn(step):
         chosen = draw(start.questions, step, settings.batch_size, config.seed)[own]
-        parts = [start.build_batch(chosen[first : first + size]) for first in range(0, len(chosen), size)]
-        if is_divided:
-            parts = [with_totals([part])[0] for part in parts]
-        return [{name: tf.constant(value) for name, value in part.items()} for part in parts], {}
+        built = [start.build_batch(chosen[first : first + size]) for first in range(0, len(chosen), size)]
+        parts = [with_totals([part])[0] if is_divided else part for part, _ in built]
+        figures = {name: float(np.mean([told[name] for _, told in built])) for name in built[0][1]}
+        return [{name: tf.constant(value) for name, value in part.items()} for part in parts], figures
 
     dev = context.questions("dev")[:200]
 
@@ -101,10 +104,16 @@ def _start(context, system, questions):
     data = QABatches(context, index, index_lib.load_embeddings(index_path), query_fn)
     is_static = strategy.wants_static_shapes(context.config)
     shaped = functools.partial(padded, shapes=open_qa_shapes(context.config.lengths) if is_static else {})
+    questions, build = training_batches(data, questions, functools.partial(_relevance_of, context, retriever))
+
+    def build_batch(chosen):
+        batch, figures = build(chosen)
+        return shaped(batch), figures
+
     return finetuned.Start(
         parts={"query_embedder": retriever.query_embedder, "span_reader": reader},
         questions=questions,
-        build_batch=lambda chosen: shaped(data.build(chosen)[0]),
+        build_batch=build_batch,
         loss_fn=lambda batch: model(batch, training=True),
         answerer=Answerer(context, model, data),
         facts={
@@ -133,9 +142,29 @@ def _initial(context, system):
     return index_path, retriever, reader
 
 
+def _relevance_of(context, retriever, contexts, rows):
+    """Of contexts, as `EnsuredPositives` takes it: embedded once, by the block embedder that embedded the index."""
+    embeddings = np.zeros((len(contexts), context.config.encoder.projection_dim), np.float32)
+    embeddings[rows] = embedding.embed_blocks(
+        make_embed_fn(retriever),
+        contexts,
+        context.tokenizer,
+        context.config.lengths.block,
+        rows=rows,
+        title="embedding the contexts of questions",
+        whole=strategy.compiles_by_shape(),
+    )
+
+    def features(_, rows_B):
+        valid = (rows_B != NULL).astype(np.float32)[:, None]
+        return {"beam_embeddings": embeddings[rows_B][:, None] * valid[:, :, None], "beam_valid": valid}
+
+    return features
+
+
 def _require_answers(start):
     sample = start.questions[:200]
-    if not start.build_batch(sample)["beam_positive"].any():
+    if not start.build_batch(sample)[0]["beam_positive"].any():
         raise UserError(
             f"no answer of {len(sample)} training questions occurs in the blocks that are retrieved for them: "
             "do these questions belong to this corpus?"

@@ -15,8 +15,8 @@ class Start:
     """A system before it is fine-tuned.
 
     parts: {name: Keras model}, what is trained and published. questions: those that it can learn from. build_batch:
-    questions -> dict of numpy arrays. loss_fn: batch -> (loss, measures). answerer: has `answer(questions, n)`.
-    facts: for the manifest.
+    questions -> (dict of numpy arrays, {figure: float}). loss_fn: batch -> (loss, measures). answerer: has
+    `answer(questions, n)`. facts: for the manifest.
     """
 
     parts: dict

@@ -16,20 +16,17 @@ class QABatches:
     """
 
     def __init__(self, context, index, embeddings, query_fn):
-        self._context, self._index, self._embeddings, self._query_fn = context, index, embeddings, query_fn
+        self.context, self._index, self._embeddings, self._query_fn = context, index, embeddings, query_fn
         self._settings, self._lengths = context.config.finetune, context.config.lengths
         self._wide = self._settings.retriever_beam
 
     def build(self, questions, with_answers=True, beam=None):
         """(batch of numpy arrays, rows int64 [B, T] of the beam, question lengths [B])."""
-        tokenizer, blocks, settings = self._context.tokenizer, self._context.blocks, self._settings
-        tokens = tokenizer.tokenize([q.text for q in questions])
-        question_ids, question_lengths = query_inputs(tokens, tokenizer, self._lengths.question)
-        rows_BT, relevance = self._search(questions, question_ids, min(beam or self._wide, len(blocks)))
-        read_BK = rows_BT[:, : settings.reader_beam]
-        joint_ids, joint_segments = joint_inputs(
-            question_ids, question_lengths, blocks, read_BK, tokenizer, self._lengths.reader
-        )
+        blocks = self.context.blocks
+        question_ids, question_lengths = self.question_inputs(questions)
+        rows_BT, relevance = self.search(questions, question_ids, beam or self._wide)
+        read_BK = rows_BT[:, : self._settings.reader_beam]
+        joint_ids, joint_segments = self.read_inputs(question_ids, question_lengths, blocks, read_BK)
         batch = {
             "question_ids": question_ids,
             **relevance,
@@ -37,40 +34,70 @@ class QABatches:
             "joint_segments": joint_segments,
         }
         if with_answers:
-            batch["beam_positive"] = self._beam_positive(questions, rows_BT)
-            batch["span_positive"] = self._span_positive(questions, read_BK, question_lengths, joint_ids.shape[1])
+            batch["beam_positive"] = self.beam_positive(questions, rows_BT)
+            spans = [
+                [self.gold_spans(matcher, blocks, row, length) for row in rows]
+                for matcher, rows, length in zip(self.matchers(questions), read_BK, question_lengths, strict=True)
+            ]
+            batch["span_positive"] = self.span_positive(spans, joint_ids.shape[1])
         return batch, rows_BT, question_lengths
 
-    def _search(self, questions, question_ids, wide):
-        """Rows int64 [B, T] of the beam, and the features from which the model has their relevance scores."""
-        rows_BT, _ = self._index.search(self._query_fn(question_ids), wide)
+    def question_inputs(self, questions):
+        """`[CLS] question [SEP]`, token_ids int32 [B, Q], and lengths int32 [B]."""
+        tokenizer = self.context.tokenizer
+        return query_inputs(tokenizer.tokenize([q.text for q in questions]), tokenizer, self._lengths.question)
+
+    def search(self, questions, question_ids, wide):
+        """Rows int64 [B, T] of the beam, T at most `wide`, and the features from which the model has their scores."""
+        rows_BT, _ = self._index.search(self._query_fn(question_ids), min(wide, len(self.context.blocks)))
         embeddings_BTD = np.asarray(self._embeddings[rows_BT.reshape(-1)]).reshape(*rows_BT.shape, -1)
         return rows_BT, {"beam_embeddings": embeddings_BTD, "beam_valid": np.ones(rows_BT.shape, np.float32)}
 
-    def _matchers(self, questions):
-        return self._context.matchers(questions, self._settings.has_answer)
+    def read_inputs(self, question_ids, question_lengths, blocks, rows_BK):
+        """`[CLS] question [SEP] body [SEP]` of each question with each of its blocks, int32 [B * K, J], and segments.
 
-    def _beam_positive(self, questions, rows_BT):
+        blocks: those that the rows are of; row -1 has an empty body.
+        """
+        tokenizer, length = self.context.tokenizer, self._lengths.reader
+        return joint_inputs(question_ids, question_lengths, blocks, rows_BK, tokenizer, length)
+
+    def matchers(self, questions):
+        """The `AnswerMatcher` of each question, by the configured notion of an answer."""
+        return self.context.matchers(questions, self._settings.has_answer)
+
+    def beam_positive(self, questions, rows_BT):
+        """float32 [B, T], 1 where the block has an answer."""
         found = [
-            matcher.blocks_with_answer(self._context.blocks, rows)
-            for matcher, rows in zip(self._matchers(questions), rows_BT, strict=True)
+            matcher.blocks_with_answer(self.context.blocks, rows)
+            for matcher, rows in zip(self.matchers(questions), rows_BT, strict=True)
         ]
         return np.stack(found).astype(np.float32)
 
-    def _span_positive(self, questions, read_BK, question_lengths, joint_length):
-        positive = np.zeros((*read_BK.shape, joint_length, self._settings.max_span_width), np.float32)
-        for b, matcher in enumerate(self._matchers(questions)):
-            for k, row in enumerate(read_BK[b]):
-                for start, end in matcher.piece_spans(self._context.blocks, row):
-                    first, width = start + question_lengths[b], end - start
-                    if width <= self._settings.max_span_width and first + width < joint_length:
-                        positive[b, k, first, width - 1] = 1.0
+    def gold_spans(self, matcher, blocks, row, question_length):
+        """[(first piece in the joint input, pieces)] of a block's spans that answer and are read."""
+        spans = ((start + question_length, end - start) for start, end in matcher.piece_spans(blocks, row))
+        width, length = self._settings.max_span_width, self._lengths.reader
+        return [(first, pieces) for first, pieces in spans if pieces <= width and first + pieces < length]
+
+    def span_positive(self, spans, joint_length):
+        """float32 [B, K, J, W], 1 at the gold spans. spans: of each question, of each block read, `gold_spans`."""
+        width = self._settings.max_span_width
+        positive = np.zeros((len(spans), len(spans[0]), joint_length, width), np.float32)
+        for b, spans_K in enumerate(spans):
+            for k, found in enumerate(spans_K):
+                for first, pieces in found:
+                    positive[b, k, first, pieces - 1] = 1.0
         return positive
 
 
 def draw(questions, step, batch_size, seed):
     """The questions of a step (counted from 0): all of them in an order of each epoch's own, batch by batch."""
-    rng = np.random.default_rng([seed, 4, step * batch_size // len(questions)])
     first = step * batch_size % len(questions)
-    chosen = np.take(rng.permutation(len(questions)), range(first, first + batch_size), mode="wrap")
+    order = epoch_order(len(questions), step * batch_size // len(questions), seed)
+    chosen = np.take(order, range(first, first + batch_size), mode="wrap")
     return [questions[i] for i in chosen]
+
+
+def epoch_order(count, epoch, seed):
+    """The order of so many questions in an epoch, counted from 0: a permutation, int64 [count]."""
+    return np.random.default_rng([seed, 4, epoch]).permutation(count)

@@ -78,3 +78,14 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "bm25s", None)
     with pytest.raises(UserError, match=r"pip install 'bm25s==0\.3\.\*'"):
         bm25.BM25Index(tmp_path)
+
+
+def test_a_text_beside_the_index_is_scored_by_the_words_of_the_index(index):
+    query = "Which river is in Paris, Paris? Ampère unheard-of"
+    mean = sum(len(bm25.words(text)) for text in TEXTS) / len(TEXTS)
+    # A text of the index, given as if it were none, has the score that it has in the index.
+    np.testing.assert_allclose([index.score(query, text, mean) for text in TEXTS], twin(query, TEXTS), rtol=1e-6)
+    # "paris" is in two of the six texts, twice in the query; three words, one of them it, once.
+    idf, length = math.log(1 + (6 - 2 + 0.5) / (2 + 0.5)), 0.9 * (1 - 0.4 + 0.4 * 3 / mean)
+    assert index.score(query, "Paris by night", mean) == pytest.approx(2 * idf * 1 / (1 + length))
+    assert index.score(query, "", mean) == 0.0
