@@ -1,9 +1,9 @@
 """What a run of documents alone is made of: the package's weights published as artifacts of a run, blocks, an index."""
 
 import dataclasses
+import functools
 import importlib.util
 import os
-import shutil
 import time
 
 from realm_tf import artifacts, checksums
@@ -40,7 +40,6 @@ def make(workdir: str, config: config_lib.Config, wanted: documents_lib.Record) 
     context = RunContext(workdir, config)
     context.store_config()
     sources = checksums.of_sources(config.corpus.input.split(","))
-    artifacts.tidy(workdir, alone=True)
     with without_xla():  # a program compiled for each shape costs more than it gives with few blocks
         if all(artifacts.is_complete(context.path(name)) for name in ("blocks", _EMBEDDER, _INDEX, "reader", _MODEL)):
             summary = _follow(context, sources)
@@ -63,6 +62,8 @@ def export(workdir: str, num_answers: int) -> tuple:
 
 def _take_over(workdir, made_with):
     """Leaves in the directory what can be taken over, and records that a run of this code is being made there."""
+    for name in ("", "embedder", "index", "finetune/realm", "export"):
+        artifacts.tidy(os.path.join(workdir, name), alone=True)
     record = documents_lib.stored(workdir)
     if record and record.made_with == made_with:
         return
@@ -74,9 +75,10 @@ def _take_over(workdir, made_with):
 
 
 def _remove(workdir, names):
-    for path in (os.path.join(workdir, name) for name in names):
-        if os.path.isdir(path):
-            shutil.rmtree(path)
+    for name in names:
+        if os.path.isdir(os.path.join(workdir, name)):
+            os.rename(os.path.join(workdir, name), os.path.join(workdir, f".old-{name}"))  # a kill leaves no half of it
+    artifacts.tidy(workdir, alone=True)
 
 
 def _newest_blocks(workdir):
@@ -109,8 +111,9 @@ def _make_first(context, sources):
     if not artifacts.is_complete(context.path(_EMBEDDER)):
         retriever = build.build_retriever(context.config.encoder, context.tokenizer.vocabulary_size)
         build.publish_retriever(context.path(_EMBEDDER), retriever, context.config, context.tokenizer, step=STEP)
-    embedded = _publish_index(context)
-    _publish_readers(context)
+    load = functools.cache(lambda: build.load_retriever(context.path(_EMBEDDER)))
+    embedded = _publish_index(context, load)
+    _publish_readers(context, load)
     return f"{_counts(context.blocks.path)}; all new; embedded {embedded} blocks"
 
 
@@ -134,13 +137,12 @@ def _split(context, path):
     )
 
 
-def _publish_index(context):
+def _publish_index(context, load_retriever):
     """Publishes the index over the run's blocks if it is not there; returns how many blocks were embedded."""
-    path, embedder, blocks = context.path(_INDEX), context.path(_EMBEDDER), context.blocks
+    path, blocks = context.path(_INDEX), context.blocks
     if artifacts.is_complete(path):
         return 0
-    started = time.time()
-    retriever = build.load_retriever(embedder)
+    started, retriever = time.time(), load_retriever()
     embeddings = embedding.embed_blocks(
         refresher.make_embed_fn(retriever), blocks, context.tokenizer, context.config.lengths.block
     )
@@ -149,11 +151,11 @@ def _publish_index(context):
         kind = "scann" if importlib.util.find_spec("scann") else "ivf"
     config = dataclasses.replace(context.config.index, kind=kind)
     query_fn = refresher.make_query_fn(retriever)
-    refresher.publish_index(path, embeddings, config, STEP, blocks, embedder, started, query_fn)
+    refresher.publish_index(path, embeddings, config, STEP, blocks, context.path(_EMBEDDER), started, query_fn)
     return len(blocks)
 
 
-def _publish_readers(context):
+def _publish_readers(context, load_retriever):
     """Publishes reader/, for `inspect`, and the system that answers, those that are not there: one encoder, two heads.
 
     The query embedder is the block side's, as it is before fine-tuning.
@@ -164,7 +166,6 @@ def _publish_readers(context):
     reader = build.build_masked_lm(encoder, context.tokenizer.vocabulary_size)
     span_reader = build.add_span_head(reader, encoder, context.config.finetune)
     pretrained.publish_reader(context, {"reader": reader, "span_reader": span_reader}, STEP)
-    retriever = build.load_retriever(context.path(_EMBEDDER))
     facts = {"kind": "open_qa", "index": _INDEX, "index_step": STEP}
-    parts = {"query_embedder": retriever.query_embedder, "span_reader": span_reader}
+    parts = {"query_embedder": load_retriever().query_embedder, "span_reader": span_reader}
     finetuned.publish(context, "realm", finetuned.Start(parts, [], None, None, None, facts))
