@@ -86,8 +86,11 @@ def _newest_blocks(workdir):
 
 
 def _is_of(path, sources):
-    """Whether the blocks at that path are cut from documents of this content."""
-    return artifacts.is_complete(path) and artifacts.manifest(path)["sources"] == sources
+    """Whether the blocks at that path are cut from documents of this content, in this order."""
+    if not artifacts.is_complete(path):
+        return False
+    manifest = artifacts.manifest(path)
+    return (manifest["sources"], manifest["input"]) == (sources, list(sources))
 
 
 def _follow(context, sources):

@@ -89,7 +89,9 @@ def _is_current(workdir, wanted):
     record = documents_lib.stored(workdir)
     if record is None or not record.blocks or dataclasses.replace(record, blocks="") != wanted:
         return False
-    return artifacts.is_complete(os.path.join(workdir, record.blocks))
+    newest = artifacts.newest(os.path.join(workdir, "corpus"))  # another one, if `update_corpus` was here
+    blocks = os.path.join(newest[1] if newest else workdir, "blocks")
+    return os.path.join(workdir, record.blocks) == blocks and artifacts.is_complete(blocks)
 
 
 def _is_exported(workdir, num_answers):

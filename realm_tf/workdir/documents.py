@@ -23,7 +23,8 @@ _ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 def resolved(documents: str) -> list[str]:
     """The absolute paths in a value of --documents, which divides several by commas; "embedded" stands for its file.
  Raises `UserError` if there is none."""
-    paths = [os.path.abspath(resolve_documents(part.strip())) for part in documents.split(",") if part.strip()]
+    parts = (part.strip() for part in documents.split(","))
+    paths = list(dict.fromkeys(os.path.abspath(resolve_documents(part)) for part in parts if part))
     if not paths:
         raise UserError("--documents is empty: give files or folders of documents, divided by commas")
     return paths

@@ -41,8 +41,8 @@ def documents(tmp_path):
 @pytest.fixture
 def config(vocabulary_path):
     small, config = small_config(vocabulary_path), documents_config([])
-    # Blocks of 24 pieces: a document has more than one.
-    corpus = dataclasses.replace(config.corpus, max_block_length=24)
+    # Blocks of 16 pieces: a document has more than one.
+    corpus = dataclasses.replace(config.corpus, max_block_length=16)
     finetune = dataclasses.replace(config.finetune, reader_beam=3, span_hidden_dim=8)
     return dataclasses.replace(config, encoder=small.encoder, corpus=corpus, finetune=finetune)
 
@@ -57,7 +57,7 @@ def times(folder):
 
 
 def split_by_the_job(documents, output, vocabulary_path):
-    split_blocks.run(str(documents), output, vocabulary_path, max_block_length=24)
+    split_blocks.run(str(documents), output, vocabulary_path, max_block_length=16)
     return BlockStore(output)
 
 
@@ -131,12 +131,12 @@ def test_another_configuration_makes_the_run_anew(documents, config, tmp_path, c
     workdir = str(tmp_path / "work")
     prepare(str(documents), workdir, config=config)
     created = artifacts.manifest(os.path.join(workdir, "embedder", "step_0"))["checksum"]
-    other = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, max_block_length=16))
+    other = dataclasses.replace(config, corpus=dataclasses.replace(config.corpus, max_block_length=24))
     prepare(str(documents), workdir, config=other)
     assert "was made by another version of the code, the weights or the settings: it is made anew" in (
         capfd.readouterr().err
     )
-    assert BlockStore(os.path.join(workdir, "blocks")).manifest["max_block_length"] == 16
+    assert BlockStore(os.path.join(workdir, "blocks")).manifest["max_block_length"] == 24
     assert artifacts.manifest(os.path.join(workdir, "embedder", "step_0"))["checksum"] != created
 
 

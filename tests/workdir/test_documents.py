@@ -13,7 +13,7 @@ from realm_tf.workdir import documents
 def test_paths_are_divided_by_commas(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [str(tmp_path / "a"), "/b/c.jsonl", embedded.resolve_documents("embedded")]
-    assert documents.resolved("a/, /b/c.jsonl,embedded,") == paths
+    assert documents.resolved("a/, /b/c.jsonl,embedded,a,") == paths
     for empty in ("", " , "):
         with pytest.raises(UserError, match="--documents is empty"):
             documents.resolved(empty)
