@@ -12,6 +12,7 @@ import threading
 
 from realm_tf import artifacts
 from realm_tf.data import flat_files
+from realm_tf.data.flat_files import key_of  # noqa: F401 (for the jobs)
 from realm_tf.errors import UserError
 from realm_tf.progress import Progress
 
@@ -102,11 +103,6 @@ def raise_if_stopped(folder):
 def is_dask(pipeline_args):
     """Whether these options of Beam ask for its Dask runner."""
     return any("DaskRunner" in arg for arg in pipeline_args)
-
-
-def key_of(*numbers):
-    """A key that sorts as the numbers do."""
-    return "-".join(f"{number:08d}" for number in numbers)
 
 
 class _Expand(beam.DoFn):

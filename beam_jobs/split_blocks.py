@@ -19,7 +19,7 @@ from absl import flags
 from realm_tf import artifacts, checksums
 from realm_tf import flags as shared_flags
 from realm_tf.errors import UserError
-from realm_tf.progress import say
+from realm_tf.progress import Progress, say
 
 CHUNK_DOCUMENTS, CHUNK_CHARACTERS = 2_000, 4_000_000
 
@@ -34,6 +34,7 @@ def run(
     skip_malformed=False,
     pipeline_args=(),
     shown_as=None,
+    in_process=False,
 ):
     """Reads documents, packs them into blocks and publishes a block store (`realm_tf.data.blocks.BlockStore`).
 
@@ -47,10 +48,10 @@ def run(
       skip_malformed: count and skip broken records instead of stopping at the first.
       pipeline_args: options for Beam.
       shown_as: what the line at the end calls the blocks; `output` by default.
+      in_process: without Beam, whose import and start take seconds: for who waits. The same files, byte for byte.
 
     Returns: the manifest. Raises: `UserError` for bad input; nothing is published then.
     """
-    from beam_jobs import sharded
     from realm_tf.data import block_writer
     from realm_tf.data.documents import list_sources
     from realm_tf.text.tokenizer import Tokenizer
@@ -64,6 +65,8 @@ def run(
     if not sources:
         raise UserError("no input: give --input=FILE_OR_FOLDER")
     what = {"max_block_length": max_block_length, "vocabulary": tokenizer.fingerprint, "input": paths}
+    # Before they are read: of a file that changes meanwhile the checksum is then not that of the blocks, and it shows.
+    what["sources"] = checksums.of_sources(paths)
     with artifacts.publish(output, kind="blocks", **what) as (tmp, manifest):
         shards_folder, documents_folder = os.path.join(tmp, "shards"), os.path.join(tmp, "documents")
         os.makedirs(shards_folder)
@@ -71,14 +74,34 @@ def run(
         read = ReadChunks(documents_folder, max_documents, drop_list_pages, skip_malformed)
         make = MakeBlocks(str(vocabulary), max_block_length)
         items = list(enumerate(sources))
-        shards = sharded.write_shards("splitting into blocks", items, make, shards_folder, pipeline_args, read)
+        if in_process:
+            shards = _write_shards(items, make, shards_folder, read)
+        else:
+            from beam_jobs import sharded
+
+            shards = sharded.write_shards("splitting into blocks", items, make, shards_folder, pipeline_args, read)
         merged = block_writer.merge_shards(shards, tmp, tokenizer.vocabulary_size, max_documents)
         shutil.rmtree(shards_folder)
         shutil.rmtree(documents_folder)
         counters.update(merged.pop("counters"))
-        manifest.update(merged, counters=dict(sorted(counters.items())), sources=checksums.of_sources(paths))
+        manifest.update(merged, counters=dict(sorted(counters.items())))
     say(_summary(manifest, shown_as or output))
     return manifest
+
+
+def _write_shards(items, make, folder, read):
+    """What `sharded.write_shards` does, as two loops. Returns: paths of the shards, in order."""
+    from realm_tf.data import flat_files
+
+    shards = []
+    with Progress("splitting into blocks", len(items), unit="source") as bar:
+        for item in items:
+            for key, path in read(item):
+                shards.append(os.path.join(folder, f"{key}.npz"))
+                flat_files.write_shard(shards[-1], *make(path))
+                os.remove(path)
+            bar.update(1)
+    return shards
 
 
 class ReadChunks:
@@ -89,7 +112,7 @@ class ReadChunks:
         self._options = {"drop_list_pages": drop_list_pages, "skip_malformed": skip_malformed}
 
     def __call__(self, item):
-        from beam_jobs import sharded
+        from realm_tf.data import flat_files
         from realm_tf.data.documents import read_documents
 
         number, source = item
@@ -98,7 +121,7 @@ class ReadChunks:
             chunk.append(document)
             characters += len(document.text)
             if len(chunk) >= CHUNK_DOCUMENTS or characters >= CHUNK_CHARACTERS:
-                yield self._write(sharded.key_of(number, chunks), chunk, counters)
+                yield self._write(flat_files.key_of(number, chunks), chunk, counters)
                 counters.clear()
                 chunk, characters, chunks = [], 0, chunks + 1
             if self._max_documents:
@@ -107,7 +130,7 @@ class ReadChunks:
                 if len(ids) >= self._max_documents:
                     break
         # Also without documents: the counters of what was dropped travel with the chunk.
-        yield self._write(sharded.key_of(number, chunks), chunk, counters)
+        yield self._write(flat_files.key_of(number, chunks), chunk, counters)
 
     def _write(self, key, chunk, counters):
         path = os.path.join(self._folder, f"{key}.json")

@@ -1,9 +1,12 @@
-"""Answers questions from an export, with their sources, as JSON.
+"""Answers questions from documents, or from an export, with their sources, as JSON.
 
+  python -m realm_tf.ask --documents=notes/,articles.jsonl --question="Who discovered radium?"
   python -m realm_tf.ask --export_dir=runs/demo/export --question="Who discovered radium?"
   python -m realm_tf.ask --export_dir=runs/demo/export < questions.txt
 
 Without --question: one question a line on standard input, one JSON object a line on standard output.
+--documents needs no training: it reads what split_blocks reads, embeds and indexes it, keeps that in a cache folder
+(standard error names it), and does again only what changed the next time. docs/documents.md
 """
 
 import json
@@ -14,19 +17,21 @@ from absl import flags as absl_flags
 from realm_tf import flags
 from realm_tf.errors import UserError
 
+DOCUMENTS = flags.define_documents()
+WORKDIR = flags.define_documents_workdir()
 EXPORT_DIR = absl_flags.DEFINE_string("export_dir", None, "Directory with exported versions; the newest is used.")
 QUESTION = absl_flags.DEFINE_string("question", None, "The question; without it, standard input is read.")
 NUM_ANSWERS = absl_flags.DEFINE_integer("num_answers", 5, "At most so many answers a question.", lower_bound=1)
 
 
 def main(_):
-    if not EXPORT_DIR.value:
-        raise UserError("say where the export is: --export_dir=runs/demo/export")
+    if (DOCUMENTS.value is None) == (not EXPORT_DIR.value):
+        raise UserError("say what to answer from, one of both: --documents=FOLDER, or --export_dir=runs/demo/export")
+    if WORKDIR.value and DOCUMENTS.value is None:
+        raise UserError("--workdir is where --documents keeps its work: an export is given by --export_dir alone")
     if QUESTION.value is not None and not QUESTION.value.strip():
         raise UserError("--question is empty")
-    from realm_tf.serving.bundle import Bundle
-
-    bundle = Bundle(EXPORT_DIR.value)
+    bundle = _bundle()
     if QUESTION.value is not None:
         print(json.dumps(bundle.ask([QUESTION.value], NUM_ANSWERS.value)[0], ensure_ascii=False, indent=2))
         return
@@ -35,6 +40,18 @@ def main(_):
         if line.strip():
             answer = bundle.ask([line.strip()], NUM_ANSWERS.value)[0]
             print(json.dumps(answer, ensure_ascii=False), flush=True)
+
+
+def _bundle():
+    export_dir, loaded = EXPORT_DIR.value, None
+    if DOCUMENTS.value is not None:
+        from realm_tf.stages.documents_run import prepare
+
+        run = prepare(DOCUMENTS.value, WORKDIR.value, NUM_ANSWERS.value)
+        export_dir, loaded = run.export_dir, run.loaded
+    from realm_tf.serving.bundle import Bundle
+
+    return Bundle(export_dir, loaded)
 
 
 if __name__ == "__main__":

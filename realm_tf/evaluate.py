@@ -3,10 +3,12 @@
   python -m realm_tf.evaluate --workdir=runs/mine --questions=my.jsonl --output=my_eval.json
   python -m realm_tf.evaluate --workdir=runs/mine --questions=my.jsonl --output=bm25.json --system=bm25
   python -m realm_tf.evaluate --workdir=runs/mine --output=knn.json --system=knn
+  python -m realm_tf.evaluate --documents=notes/ --questions=my.jsonl --output=my_eval.json
 
 Each line of the file is {"question": ..., "answer": [...]}. Writes the metrics to OUTPUT and, beside it, one line a
 question with the prediction, its source and the ranks of the blocks that hold an answer. knn needs no questions: it
 is measured on the salient spans that pre-training holds out. docs/comparators.md says what each system is.
+With --documents the run of these documents is measured, in which nothing is trained; docs/documents.md.
 """
 
 import os
@@ -17,6 +19,7 @@ from realm_tf import flags
 from realm_tf.errors import UserError
 
 WORKDIR = flags.define_workdir()
+DOCUMENTS = flags.define_documents()
 QUESTIONS = absl_flags.DEFINE_string("questions", None, "JSON lines of {question, answer}.")
 OUTPUT = absl_flags.DEFINE_string("output", None, "JSON file for the metrics.")
 ANSWER_TYPE = absl_flags.DEFINE_enum(
@@ -33,6 +36,8 @@ def main(_):
         raise UserError("say what to read and to write: --questions=FILE.jsonl --output=FILE.json")
     if os.path.isdir(OUTPUT.value):
         raise UserError(f"--output={OUTPUT.value} is a directory: give the name of a file")
+    if DOCUMENTS.value is not None and SYSTEM.value != "realm":
+        raise UserError(f"--system={SYSTEM.value} is of runs that were trained: with --documents there is realm alone")
     if SYSTEM.value == "knn":
         _evaluate_knn()
     else:
@@ -61,7 +66,7 @@ def _evaluate_questions():
     from realm_tf.training.evaluation import evaluate
     from realm_tf.training.run_context import RunContext
 
-    value = evaluate(RunContext(WORKDIR.value), questions, OUTPUT.value, SYSTEM.value)
+    value = evaluate(RunContext(_workdir()), questions, OUTPUT.value, SYSTEM.value)
     recall = ""
     if value["answerable"] is not None:
         shares = " / ".join(f"{value[f'recall_at_{k}']:.1%}" for k in (1, 5, 20))
@@ -75,6 +80,14 @@ def _evaluate_questions():
             f"none of the {value['n']} questions has an answer in the top 20 blocks: do they belong to this corpus, "
             f"and is --answer_type={ANSWER_TYPE.value} right?"
         )
+
+
+def _workdir():
+    if DOCUMENTS.value is None:
+        return WORKDIR.value
+    from realm_tf.stages.documents_run import prepare
+
+    return prepare(DOCUMENTS.value, WORKDIR.value).workdir
 
 
 if __name__ == "__main__":

@@ -21,6 +21,21 @@ def define_workdir():
     return flags.DEFINE_string("workdir", None, "Directory of the run; every stage reads and writes below it.")
 
 
+def define_documents():
+    """--documents: what is answered from, without a run that was trained."""
+    return flags.DEFINE_string(
+        "documents",
+        None,
+        "Files or folders of documents, divided by commas: what is answered from, without training. The work is kept "
+        "in a cache folder, or in --workdir, and only what changed is done again.",
+    )
+
+
+def define_documents_workdir():
+    """--workdir of a binary that needs it for --documents alone."""
+    return flags.DEFINE_string("workdir", None, "With --documents: directory for the work, instead of a cache folder.")
+
+
 def define_config():
     """--config, --set and --data_dir."""
     return (

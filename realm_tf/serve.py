@@ -1,12 +1,14 @@
 """Serves an export over TF Serving's REST and gRPC interfaces, and swaps new versions in while it runs.
 
   python -m realm_tf.serve --export_dir=runs/demo/export --rest_port=8501 --grpc_port=8500
+  python -m realm_tf.serve --documents=notes/ --rest_port=8501
 
 DIR/<version>/saved_model.pb is what `realm_tf.export` writes. The newest version that passes its self-test is served;
 a newer one takes its place without a failed request, a broken one is refused and the old one stays. The addresses are
 printed first (a port of 0 takes a free one), the log follows on standard error as JSON lines. SIGTERM ends the server
 when the requests that have arrived are answered. The REST address shows a page to browsers; with --workdir it fills
-blanks, too, as `realm_tf.inspect` does. See docs/server.md.
+blanks, too, as `realm_tf.inspect` does. With --documents the run of these documents is made first, without training,
+and its export is served; --workdir is then the directory of its work. See docs/server.md and docs/documents.md.
 """
 
 from absl import flags as absl_flags
@@ -43,34 +45,52 @@ FLAGS = (
 )
 # Not a field of `Settings`: the server package knows SavedModels, and nothing of runs.
 WORKDIR = flags.define_workdir()
+DOCUMENTS = flags.define_documents()
 PACKAGES = ("grpc", "prometheus_client", "starlette", "tensorflow_serving", "uvicorn")
 
 
 def main(_):
-    import importlib.util
+    import dataclasses
     import os
 
     from realm_tf.errors import UserError
 
-    settings = Settings(**{flag.name: flag.value for flag in FLAGS})
-    if not settings.export_dir or not os.path.isdir(settings.export_dir):
-        raise UserError("give --export_dir=DIR, the folder that realm_tf.export wrote, for example runs/demo/export")
+    settings, workdir = Settings(**{flag.name: flag.value for flag in FLAGS}), WORKDIR.value
+    if DOCUMENTS.value is not None and settings.export_dir:
+        raise UserError("give --documents, or the --export_dir of an export: one of both")
+    if DOCUMENTS.value is None and not (settings.export_dir and os.path.isdir(settings.export_dir)):
+        raise UserError(
+            "give --export_dir=DIR, the folder that realm_tf.export wrote, for example runs/demo/export; or --documents"
+        )
     if settings.max_batch > settings.max_queue or settings.max_questions > settings.max_queue:
         raise UserError("--max_queue must be at least --max_batch and --max_questions")
+    _require_packages()
+    if DOCUMENTS.value is not None:
+        from realm_tf.stages import documents_run
+
+        run = documents_run.prepare(DOCUMENTS.value, workdir, documents_run.NUM_ANSWERS)
+        settings, workdir = dataclasses.replace(settings, export_dir=run.export_dir), run.workdir
+    from realm_tf.server import process
+
+    process.run(settings, _cloze_source(workdir))
+
+
+def _require_packages():
+    import importlib.util
+
+    from realm_tf.errors import UserError
+
     missing = [name for name in PACKAGES if not importlib.util.find_spec(name)]
     if missing:
         raise UserError(f"realm_tf.serve needs {', '.join(missing)}: pip install 'realm-tf[serve]'")
-    from realm_tf.server import process
-
-    process.run(settings, _cloze_source())
 
 
-def _cloze_source():
-    if not WORKDIR.value:
+def _cloze_source(workdir):
+    if not workdir:
         return None
     from realm_tf.serving.live_inspector import LiveInspector
 
-    return LiveInspector(WORKDIR.value)
+    return LiveInspector(workdir)
 
 
 if __name__ == "__main__":

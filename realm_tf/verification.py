@@ -96,6 +96,8 @@ def _base(path):
 def _blocks_of(path, base, manifests):
     if path in ("queries", "pretrain_blocks") and "pretrain_blocks" in manifests:
         return "pretrain_blocks"
+    if os.path.dirname(path) == "corpus":  # a corpus version tells of its own blocks
+        return os.path.join(path, "blocks")
     if path.split(os.sep)[0] == "export":  # of a corpus version, if there was one: then the inputs tell
         return next((name for name in manifests[path].get("inputs", {}) if name.endswith("blocks")), "blocks")
     return os.path.join(base, "blocks")

@@ -60,6 +60,11 @@ def _load(path):
         return np.load(io.BytesIO(file.read()))
 
 
+def key_of(*numbers):
+    """A key of a shard that sorts as the numbers do."""
+    return "-".join(f"{number:08d}" for number in numbers)
+
+
 def read_counters(path):
     """The counters of a shard as a dictionary."""
     with _load(path) as shard:

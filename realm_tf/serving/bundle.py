@@ -21,6 +21,14 @@ SAMPLES = 8  # questions of the warm-up, of one request and of the check before 
 def export(context, system="realm", output=None, searcher="exact", num_answers=NUM_ANSWERS):
     """Writes export/<version>/ with the fine-tuned system, its blocks and a searcher over them; returns the path.
 
+    See `export_loaded`, which takes the same.
+    """
+    return export_loaded(context, system, output, searcher, num_answers)[0]
+
+
+def export_loaded(context, system="realm", output=None, searcher="exact", num_answers=NUM_ANSWERS):
+    """Exports, and returns (path, the SavedModel as it was loaded for its check): who asks at once loads no second one.
+
     Index and blocks are of the newest corpus version of the run. The version is one more than the newest.
 
     Args:
@@ -78,26 +86,32 @@ def export(context, system="realm", output=None, searcher="exact", num_answers=N
                 ("embed", questions[:1]),
             ],
         )
-        _check(tmp, model_path, questions)
-    return path
+        module = _checked(tmp, model_path, questions)
+    return path, module
 
 
-def _check(path, model_path, questions):
-    """Asks a version that is not published yet. Raises `UserError` if it answers nothing."""
-    values = tf.saved_model.load(path).signatures["serving_default"](question=tf.constant(questions))
+def _checked(path, model_path, questions):
+    """The loaded SavedModel of a version that is not published yet. Raises `UserError` if it answers nothing."""
+    module = tf.saved_model.load(path)
+    values = module.signatures["serving_default"](question=tf.constant(questions))
     # Where logits are not finite there is no answer, and the probability of the blocks is not finite itself.
     found = values["probability"].numpy().max() > 0 and np.isfinite(values["retrieved_probability"].numpy()).all()
     if not found:
         raise UserError(f"{model_path} answers nothing: its weights are not finite, or its corpus has no text")
+    return module
 
 
 class Bundle:
     """Answers questions from the newest version under an export directory, as JSON values.
 
+    Args:
+      export_dir: directory of the versions.
+      loaded: (path, SavedModel) of `export_loaded`, which is taken if that version is still the newest.
+
     Raises `UserError` if the directory holds no version, or one that cannot be loaded.
     """
 
-    def __init__(self, export_dir):
+    def __init__(self, export_dir, loaded=None):
         self.path, manifest = _newest_whole(export_dir)
         if not tf.saved_model.contains_saved_model(self.path):
             raise UserError(f"{self.path} is an export of an older version of this code: export the run again")
@@ -106,7 +120,7 @@ class Bundle:
 
             scann_index.register_ops()
         # The module owns the variables: it lives as long as the signature is called.
-        self._module = tf.saved_model.load(self.path)
+        self._module = loaded[1] if loaded and loaded[0] == self.path else tf.saved_model.load(self.path)
         self._answer = self._module.signatures["serving_default"]
         self._index, self._num_answers = manifest["index"], manifest["answers"]
 

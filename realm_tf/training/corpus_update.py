@@ -45,11 +45,35 @@ def update(context, add=(), remove=(), replace=(), pipeline_args=()):
         job = _Update(context)
         edits = document_edits.check(job.old, add, remove, replace, context.config.corpus.drop_list_pages)
         job.require_work(edits)
-        manifest = job.publish(edits, pipeline_args, started)
+        exported = job.exported()
+        manifest = job.publish(lambda tmp: job.publish_edited(edits, tmp, pipeline_args), started)
         say(_summary(job.path, manifest))
-        if job.exported:
-            say(f"{bundle.export(context, **job.exported)}: what ask answers from now")
+        if exported:
+            say(f"{bundle.export(context, **exported)}: what ask answers from now")
     return manifest
+
+
+def renew(context, publish_blocks):
+    """Publishes the next corpus version of a run over blocks that are cut anew; only those that changed are embedded.
+
+    The caller holds the run's lock (`stages.only_one`).
+
+    Args:
+      context: `RunContext`.
+      publish_blocks: called with a path at which it publishes the blocks, of the run's vocabulary.
+
+    Returns: the manifest of the version. Raises: `UserError` as `publish_blocks`, or as `update`.
+    """
+    started = time.time()
+    job = _Update(context)
+
+    def publish(tmp):
+        path = os.path.join(tmp, "blocks")
+        publish_blocks(path)
+        new = BlockStore(path)
+        return _changes(job.old, new, *_compared(job.old, new))
+
+    return job.publish(publish, started)
 
 
 class _Update:
@@ -67,7 +91,6 @@ class _Update:
         self._number = found[0] if found else 0
         self.path = os.path.join(self._parent, str(self._number + 1))
         self._sources = self._find_sources()
-        self.exported = self._exported()
 
     def _find_sources(self):
         """{name of an index: the version whose embedder and embeddings are taken over}."""
@@ -89,7 +112,7 @@ class _Update:
             raise UserError(f"{self._workdir} has lost its index ({', '.join(names)}): run refresh first")
         return sources
 
-    def _exported(self):
+    def exported(self):
         """The arguments of `bundle.export` that give the newest export again, over other blocks; {} if there is none.
 
         Raises `UserError` if its system is not there to export.
@@ -108,12 +131,16 @@ class _Update:
         if not edits and (not self._version or corpus_versions.is_current(self._workdir, self._version)):
             raise UserError("nothing to do: give documents with --add or --replace, or ids with --remove")
 
-    def publish(self, edits, pipeline_args, started):
-        """Makes the version, publishes it and drops those that are kept no longer; returns its manifest."""
+    def publish(self, publish_blocks, started):
+        """Makes the version, publishes it and drops those that are kept no longer; returns its manifest.
+
+        publish_blocks: a function of the version's directory that publishes blocks/ in it and returns what changed, for
+        the manifest.
+        """
         artifacts.tidy(self._parent, alone=True)  # the run's lock is held
         base = artifacts.manifest(self._context.path("blocks"))["corpus_fingerprint"]
         with artifacts.publish(self.path, kind="corpus", base_fingerprint=base, update_of=self._number) as (tmp, facts):
-            facts |= self._publish_blocks(edits, tmp, pipeline_args)
+            facts |= publish_blocks(tmp)
             blocks = BlockStore(os.path.join(tmp, "blocks"))
             facts["indexes"] = sorted(self._sources)
             facts["embedded"] = {name: self._publish_index(name, blocks, tmp, started) for name in facts["indexes"]}
@@ -121,7 +148,7 @@ class _Update:
         artifacts.prune(self._parent, self._context.config.index.keep)
         return artifacts.manifest(self.path)
 
-    def _publish_blocks(self, edits, tmp, pipeline_args):
+    def publish_edited(self, edits, tmp, pipeline_args):
         """Publishes `tmp`/blocks; returns what changed, for the manifest."""
         old = self.old.manifest
         coming = {"replace": edits.replace, "add": edits.add}
@@ -149,19 +176,8 @@ class _Update:
                 manifest["sources"] |= store.manifest["sources"]
         for name in stores:
             shutil.rmtree(os.path.join(tmp, name))
-        kept = int((reuse.rows_in(self.old.block_ids, BlockStore(os.path.join(tmp, "blocks")).block_ids) >= 0).sum())
-        return {
-            "vocabulary": old["vocabulary"],
-            "corpus_fingerprint": manifest["corpus_fingerprint"],
-            "documents": manifest["documents"],
-            "documents_added": num_added,
-            "documents_removed": len(edits.removed),
-            "documents_replaced": len(edits.replaced),
-            "blocks": manifest["blocks"],
-            "blocks_added": manifest["blocks"] - kept,
-            "blocks_removed": old["blocks"] - kept,
-            "blocks_kept": kept,
-        }
+        new = BlockStore(os.path.join(tmp, "blocks"))
+        return _changes(self.old, new, num_added, len(edits.removed), len(edits.replaced))
 
     def _split(self, name, paths, tmp, pipeline_args):
         """The `BlockStore` of documents that come, cut as the old ones were."""
@@ -196,6 +212,36 @@ class _Update:
         path = os.path.join(tmp, name)
         refresher.publish_index(path, embeddings, config, manifest["step"], blocks, embedder, started)
         return sum(embedded)
+
+
+def _changes(old, new, added, removed, replaced):
+    """What the manifest of a version tells of its blocks, and of the documents that came, went and changed."""
+    kept = int((reuse.rows_in(old.block_ids, new.block_ids) >= 0).sum())
+    return {
+        "vocabulary": old.manifest["vocabulary"],
+        "corpus_fingerprint": new.manifest["corpus_fingerprint"],
+        "documents": new.manifest["documents"],
+        "documents_added": added,
+        "documents_removed": removed,
+        "documents_replaced": replaced,
+        "blocks": len(new),
+        "blocks_added": len(new) - kept,
+        "blocks_removed": len(old) - kept,
+        "blocks_kept": kept,
+    }
+
+
+def _compared(old, new):
+    """How many documents of `new` are not in `old`, are gone from it, and have other blocks than there."""
+    first_rows = new.rows_of_documents(np.arange(new.manifest["documents"]))
+    numbers = old.find_documents([new.document_id(row) for row in first_rows.tolist()])
+    is_old = numbers >= 0
+    sizes, old_sizes = np.bincount(new.documents), np.bincount(old.documents)
+    # A block's id depends on its document's: a block that the old store has is of the same document there.
+    known = np.bincount(new.documents, weights=reuse.rows_in(old.block_ids, new.block_ids) >= 0)
+    is_same = is_old & (known == sizes) & (old_sizes[np.maximum(numbers, 0)] == sizes)
+    kept = int(is_old.sum())
+    return len(numbers) - kept, old.manifest["documents"] - kept, kept - int(is_same.sum())
 
 
 def _embedder(index_path):

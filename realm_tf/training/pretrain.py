@@ -9,12 +9,12 @@ from realm_tf import artifacts
 from realm_tf.data.realm_batch import micro_batches, realm_batch
 from realm_tf.data.static_shapes import padded, realm_shapes
 from realm_tf.errors import UserError
-from realm_tf.models import build, weights
+from realm_tf.models import build
 from realm_tf.models.encoder import recompute_layers
 from realm_tf.models.realm import Realm
 from realm_tf.progress import say
 from realm_tf.retrieval import candidates
-from realm_tf.training import loop, strategy
+from realm_tf.training import loop, pretrained, strategy
 from realm_tf.training.candidate_choice import CandidateChoice
 from realm_tf.training.held_out import HeldOut
 from realm_tf.training.index_in_use import IndexInUse
@@ -303,7 +303,7 @@ def pretrain(context, refresh=None, profile_steps="", replay="", refresh_devices
         path = context.path("embedder", f"step_{final}")
         if not is_index_of(context.path("index", f"step_{final}"), path):
             strategy.outside(run.index_in_use.refresher.refresh_in_place, final, path)
-        _publish_reader(context, run.reader_parts(), final)
+        pretrained.publish_reader(context, run.reader_parts(), final)
     strategy.barrier()
     swaps = read_swaps(context)
     lags = [line["lag_steps"] for line in lines if "lag_steps" in line]
@@ -320,10 +320,3 @@ def pretrain(context, refresh=None, profile_steps="", replay="", refresh_devices
 def read_swaps(context):
     """The swaps that a run logged; see `IndexRecord`."""
     return IndexRecord(context.path("pretrain", SWAPS)).lines()
-
-
-def _publish_reader(context, parts, step):
-    facts = {"kind": "reader", "vocabulary": context.tokenizer.fingerprint, "span_head": "span_reader" in parts}
-    facts |= {"step": step, "inputs": context.inputs("blocks", "pretrain_blocks", "queries", f"embedder/step_{step}")}
-    with artifacts.publish(context.path("reader"), **facts) as (tmp, _):
-        weights.save(os.path.join(tmp, build.WEIGHTS), parts)

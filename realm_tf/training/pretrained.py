@@ -19,6 +19,14 @@ def reader_manifest(context):
     return manifest
 
 
+def publish_reader(context, parts, step):
+    """Publishes WORKDIR/reader. parts: {name: Keras model}, of which "reader" is the `MaskedLanguageModel`."""
+    facts = {"kind": "reader", "vocabulary": context.tokenizer.fingerprint, "span_head": "span_reader" in parts}
+    facts |= {"step": step, "inputs": context.inputs("blocks", "pretrain_blocks", "queries", f"embedder/step_{step}")}
+    with artifacts.publish(context.path("reader"), **facts) as (tmp, _):
+        weights.save(os.path.join(tmp, build.WEIGHTS), parts)
+
+
 def load_reader(context):
     """The pre-trained `MaskedLanguageModel` of a run; raises as `reader_manifest` does."""
     reader_manifest(context)

@@ -231,15 +231,21 @@ def share(source, target, before):
 
 
 @contextlib.contextmanager
-def only_one(workdir):
-    """Holds the run's lock: two pipelines would overwrite each other. A kill releases it."""
+def only_one(workdir, wait=False):
+    """Holds the run's lock: two pipelines would overwrite each other. A kill releases it.
+
+    wait: whether to wait for another holder, and say so, instead of raising `UserError`.
+    """
     os.makedirs(workdir, exist_ok=True)
     with open(os.path.join(workdir, ".lock"), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            message = f"another pipeline is at work in {workdir}: wait for it, or choose another --workdir"
-            raise UserError(message) from error
+            if not wait:
+                message = f"another pipeline is at work in {workdir}: wait for it, or choose another --workdir"
+                raise UserError(message) from error
+            say(f"waiting for another process that is at work in {workdir}")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

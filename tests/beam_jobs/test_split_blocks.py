@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from beam_jobs import split_blocks
+from realm_tf import checksums
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
 
@@ -52,6 +53,35 @@ def test_chunks_do_not_change_the_result(corpus, tmp_path, vocabulary_path, monk
     monkeypatch.setattr(split_blocks, "CHUNK_CHARACTERS", 60)
     split_blocks.run(str(corpus), tmp_path / "b", vocabulary_path, max_block_length=32)
     assert_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_without_beam_the_same(corpus, tmp_path, vocabulary_path, monkeypatch):
+    monkeypatch.setattr(split_blocks, "CHUNK_DOCUMENTS", 4)
+    options = {"max_block_length": 32, "max_documents": 17}
+    by_job = split_blocks.run(str(corpus), tmp_path / "a", vocabulary_path, **options)
+    code = (
+        "import sys; from beam_jobs import split_blocks; split_blocks.CHUNK_DOCUMENTS = 4; "
+        f"split_blocks.run(*sys.argv[1:], **{options!r}, in_process=True); assert 'apache_beam' not in sys.modules"
+    )
+    arguments = [str(corpus), str(tmp_path / "b"), vocabulary_path]
+    subprocess.run([sys.executable, "-c", code, *arguments], cwd=REPOSITORY, check=True)
+    assert_same(tmp_path / "a", tmp_path / "b")
+    told = BlockStore(tmp_path / "b").manifest
+    assert {name: told[name] for name in by_job} == by_job and told["counters"]["beyond_max_documents"] == 13
+
+
+def test_a_file_that_changes_while_it_is_read_does_not_pass_for_what_was_read(tmp_path, vocabulary_path, monkeypatch):
+    path = write(tmp_path / "a.jsonl", [("Anna", "Anna was born in 1756.")])
+    read_chunks = split_blocks.ReadChunks.__call__
+
+    def changing(self, item):
+        write(path, [("Anna", "Anna was born in Paris.")])
+        return read_chunks(self, item)
+
+    monkeypatch.setattr(split_blocks.ReadChunks, "__call__", changing)
+    manifest = split_blocks.run(str(path), tmp_path / "b", vocabulary_path, max_block_length=32, in_process=True)
+    assert BlockStore(tmp_path / "b").text(0) == "Anna was born in Paris."
+    assert manifest["sources"] != checksums.of_sources([str(path)])
 
 
 def assert_same(a, b):

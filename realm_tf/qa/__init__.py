@@ -1,0 +1,1 @@
+"""Open-domain question answering."""

@@ -1,0 +1,42 @@
+"""The configuration of a run that is made of documents alone: the system in the package, nothing trained."""
+
+import dataclasses
+
+from realm_tf.config import Config, CorpusConfig, EncoderConfig, FinetuneConfig, IndexConfig, LengthConfig
+
+NAME = "documents"
+LARGE_BLOCKS = 20_000  # from so many on an index that does not look at every block is quicker (retrieval/settings.py)
+
+
+def documents_config(paths: list[str]) -> Config:
+    """The `Config` of the run over these files and folders.
+
+    Blocks of 160 pieces hold a paragraph; a question of up to 48 pieces and a block without its title fit in 224.
+    """
+    return Config(
+        name=NAME,
+        corpus=CorpusConfig(input=",".join(paths), max_block_length=160),
+        encoder=EncoderConfig(pooling="mean", dtype=_dtype()),
+        lengths=LengthConfig(query=64, block=160, joint=224, reader=224, question=48),
+        index=IndexConfig(kind="exact"),
+        finetune=FinetuneConfig(reader_beam=5),
+    )
+
+
+def comparable(config: Config) -> Config:
+    """The configuration without what may differ while what was made stays of use: the documents, the arithmetic."""
+    return dataclasses.replace(
+        config,
+        corpus=dataclasses.replace(config.corpus, input=""),
+        encoder=dataclasses.replace(config.encoder, dtype=""),
+    )
+
+
+def _dtype() -> str:
+    """Keras' dtype policy in which blocks are embedded soonest here: bfloat16 where the processor multiplies it."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:  # not Linux
+        flags = []
+    return "mixed_bfloat16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "float32"

@@ -1,0 +1,1 @@
+"""What makes and changes whole runs."""
