@@ -32,6 +32,7 @@ def run(
     max_documents=0,
     drop_list_pages=True,
     skip_malformed=False,
+    skip_words=0,
     pipeline_args=(),
     shown_as=None,
     in_process=False,
@@ -46,6 +47,7 @@ def run(
       max_documents: keep the first so many documents; 0 for all.
       drop_list_pages: drop titles that are lists, indexes, outlines, disambiguation pages.
       skip_malformed: count and skip broken records instead of stopping at the first.
+      skip_words: leave out the first paragraphs of each document, up to so many words, see `without_beginning`.
       pipeline_args: options for Beam.
       shown_as: what the line at the end calls the blocks; `output` by default.
       in_process: without Beam, whose import and start take seconds: for who waits. The same files, byte for byte.
@@ -66,12 +68,13 @@ def run(
         raise UserError("no input: give --input=FILE_OR_FOLDER")
     what = {"max_block_length": max_block_length, "vocabulary": tokenizer.fingerprint, "input": paths}
     # Before they are read: of a file that changes meanwhile the checksum is then not that of the blocks, and it shows.
+    what |= {"skip_words": skip_words} if skip_words else {}
     what["sources"] = checksums.of_sources(paths)
     with artifacts.publish(output, kind="blocks", **what) as (tmp, manifest):
         shards_folder, documents_folder = os.path.join(tmp, "shards"), os.path.join(tmp, "documents")
         os.makedirs(shards_folder)
         os.makedirs(documents_folder)
-        read = ReadChunks(documents_folder, max_documents, drop_list_pages, skip_malformed)
+        read = ReadChunks(documents_folder, max_documents, drop_list_pages, skip_malformed, skip_words)
         make = MakeBlocks(str(vocabulary), max_block_length)
         items = list(enumerate(sources))
         if in_process:
@@ -107,17 +110,22 @@ def _write_shards(items, make, folder, read):
 class ReadChunks:
     """Reads a source into files of some 2,000 documents: (number, `Source`) -> (key, path) pairs."""
 
-    def __init__(self, folder, max_documents, drop_list_pages, skip_malformed):
-        self._folder, self._max_documents = folder, max_documents
+    def __init__(self, folder, max_documents, drop_list_pages, skip_malformed, skip_words=0):
+        self._folder, self._max_documents, self._skip_words = folder, max_documents, skip_words
         self._options = {"drop_list_pages": drop_list_pages, "skip_malformed": skip_malformed}
 
     def __call__(self, item):
         from realm_tf.data import flat_files
-        from realm_tf.data.documents import read_documents
+        from realm_tf.data.documents import read_documents, without_beginning
 
         number, source = item
         counters, chunk, characters, chunks, ids = collections.Counter(), [], 0, 0, set()
         for document in read_documents(source, counters, **self._options):
+            if self._skip_words:
+                document = without_beginning(document, self._skip_words)
+                if not document.text:
+                    counters["documents_skipped_whole"] += 1
+                    continue
             chunk.append(document)
             characters += len(document.text)
             if len(chunk) >= CHUNK_DOCUMENTS or characters >= CHUNK_CHARACTERS:
@@ -187,6 +195,7 @@ def main(argv):
         max_documents=values.max_documents,
         drop_list_pages=values.drop_list_pages,
         skip_malformed=values.skip_malformed,
+        skip_words=values.skip_words,
         pipeline_args=argv[1:],
     )
 
@@ -198,6 +207,12 @@ def _define_flags():
     flags.DEFINE_integer("max_block_length", 288, "Most word pieces of a block, title and special tokens included.")
     flags.DEFINE_integer("max_documents", 0, "Keep the first so many documents; 0 for all.")
     flags.DEFINE_boolean("drop_list_pages", True, "Drop list, index, outline and disambiguation pages, as ORQA does.")
+    flags.DEFINE_integer(
+        "skip_words",
+        0,
+        "Leave out the first paragraphs of each document, up to so many words: what another corpus has.",
+        0,
+    )
     flags.DEFINE_boolean("skip_malformed", False, "Count and skip broken records instead of stopping at the first.")
 
 

@@ -21,6 +21,9 @@ class CorpusConfig:
     # Documents whose sentences pre-training masks, of the same forms; empty for those of `input`. REALM's best figures
     # came from text that is not in the knowledge corpus (CC-News, section 4.1).
     pretrain_input: str = ""
+    # Words that `pretrain_input` begins with and `input` has: the first paragraphs of each of its documents, up to so
+    # many words, are not masked. What is masked is then told elsewhere, not where it is from.
+    pretrain_skip_words: int = 0
     # The first N documents only; 0 for all.
     max_documents: int = 0
     # Word pieces of a block, title and special tokens included (REALM section 4.1: 288).

@@ -31,6 +31,11 @@ def check(config, path):
         value = functools.reduce(getattr, key.split("."), config)
         if value not in known:
             raise UserError(f"{path}: {key} is {value!r}; known are {', '.join(map(str, known))}")
+    if config.corpus.pretrain_skip_words and not config.corpus.pretrain_input:
+        raise UserError(
+            f"{path}: corpus.pretrain_skip_words leaves out what corpus.pretrain_input begins with, which is empty: "
+            "name documents that go on where those of corpus.input end, or leave it at 0"
+        )
     if not 0 <= config.pretrain.exclude_overlap <= 1:
         raise UserError(
             f"{path}: pretrain.exclude_overlap is {config.pretrain.exclude_overlap}: give a share between 0 and 1"

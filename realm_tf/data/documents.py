@@ -49,6 +49,23 @@ class Source:
     root: str
 
 
+def without_beginning(document: Document, words: int) -> Document:
+    """The document without its first paragraphs of up to `words` words together; the first one goes however long it is.
+
+    What is left of an article whose beginning is in another corpus, cut after whole paragraphs in the same way.
+
+    >>> without_beginning(Document("7", "Radium", "One two.\\nThree.\\nFour five.", ""), 3).text
+    'Four five.'
+    """
+    paragraphs, count, total = document.text.split("\n"), 0, 0
+    for paragraph in paragraphs:
+        total += len(paragraph.split())
+        if count and total > words:
+            break
+        count += 1
+    return dataclasses.replace(document, text="\n".join(paragraphs[count:]))
+
+
 def list_sources(path, counters=None):
     """The `Source`s of a file or folder, in an order that depends on names alone.
 

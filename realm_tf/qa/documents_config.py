@@ -16,7 +16,7 @@ def documents_config(paths: list[str]) -> Config:
     return Config(
         name=NAME,
         corpus=CorpusConfig(input=",".join(paths), max_block_length=160),
-        encoder=EncoderConfig(pooling="mean", dtype=_dtype()),
+        encoder=EncoderConfig(dtype=_dtype()),
         lengths=LengthConfig(query=64, block=160, joint=224, reader=224, question=48),
         index=IndexConfig(kind="exact"),
         finetune=FinetuneConfig(reader_beam=5),

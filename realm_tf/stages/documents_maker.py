@@ -165,7 +165,7 @@ def _publish_readers(context, load_retriever):
     """
     if all(artifacts.is_complete(context.path(name)) for name in ("reader", _MODEL)):
         return
-    encoder = finetuned.answering_encoder(context)
+    encoder = finetuned.answering(context.config.reader_encoder)
     reader = build.build_masked_lm(encoder, context.tokenizer.vocabulary_size)
     span_reader = build.add_span_head(reader, encoder, context.config.finetune)
     pretrained.publish_reader(context, {"reader": reader, "span_reader": span_reader}, STEP)

@@ -34,7 +34,8 @@ def _blocks(context):
 
     corpus = context.config.corpus
     # The blocks that are searched come last: they are what says that the stage is complete.
-    for text, output in ((corpus.pretrain_input, "pretrain_blocks"), (corpus.input, "blocks")):
+    masked = corpus.pretrain_input, "pretrain_blocks", corpus.pretrain_skip_words
+    for text, output, skip_words in (masked, (corpus.input, "blocks", 0)):
         if text:
             split_blocks.run(
                 input=_inputs(text),
@@ -43,6 +44,7 @@ def _blocks(context):
                 max_block_length=corpus.max_block_length,
                 drop_list_pages=corpus.drop_list_pages,
                 max_documents=corpus.max_documents,
+                skip_words=skip_words,
             )
 
 

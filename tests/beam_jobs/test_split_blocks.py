@@ -107,6 +107,20 @@ def test_max_documents_takes_the_first(corpus, tmp_path, vocabulary_path):
     assert manifest["documents"] == 12 and store.title(len(store) - 1) == "Title 1 1"
 
 
+def test_the_beginning_that_another_corpus_has_is_left_out(tmp_path, vocabulary_path):
+    # At most 5 words: "a b c" and "d e", not "f". The second document's first paragraph alone has more, the third ends
+    # within them.
+    texts = ["a b c\nd e\nf\ng h", "a b c d e f g\nking of paris", "a b\nc"]
+    lines = [json.dumps({"id": str(i), "title": "t", "text": text}) for i, text in enumerate(texts)]
+    (tmp_path / "long.jsonl").write_text("\n".join(lines) + "\n")
+    manifest = split_blocks.run(
+        str(tmp_path / "long.jsonl"), str(tmp_path / "blocks"), vocabulary_path, skip_words=5, in_process=True
+    )
+    store = BlockStore(tmp_path / "blocks")
+    assert [store.text(row) for row in range(len(store))] == ["f\ng h", "king of paris"]
+    assert manifest["counters"]["documents_skipped_whole"] == 1 and manifest["skip_words"] == 5
+
+
 def test_broken_line_stops_the_run_with_its_place_and_publishes_nothing(tmp_path, vocabulary_path):
     path = write(tmp_path / "a.jsonl", [("A", "x")])
     path.write_text(path.read_text() + '{"title": \n')
