@@ -5,7 +5,6 @@ import dataclasses
 from realm_tf.config import Config, CorpusConfig, EncoderConfig, FinetuneConfig, IndexConfig, LengthConfig
 
 NAME = "documents"
-LARGE_BLOCKS = 20_000  # from so many on an index that does not look at every block is quicker (retrieval/settings.py)
 
 
 def documents_config(paths: list[str]) -> Config:

@@ -11,8 +11,7 @@ from realm_tf import config as config_lib
 from realm_tf.models import build
 from realm_tf.models.fused import without_xla
 from realm_tf.progress import say
-from realm_tf.qa.documents_config import LARGE_BLOCKS
-from realm_tf.retrieval import embedding
+from realm_tf.retrieval import embedding, settings
 from realm_tf.serving import bundle
 from realm_tf.training import corpus_update, corpus_versions, finetuned, pretrained, refresher
 from realm_tf.training.run_context import RunContext
@@ -150,7 +149,7 @@ def _publish_index(context, load_retriever):
         refresher.make_embed_fn(retriever), blocks, context.tokenizer, context.config.lengths.block
     )
     kind = context.config.index.kind
-    if kind == "exact" and len(blocks) >= LARGE_BLOCKS:
+    if kind == "exact" and len(blocks) >= settings.SMALL:
         kind = "scann" if importlib.util.find_spec("scann") else "ivf"
     config = dataclasses.replace(context.config.index, kind=kind)
     query_fn = refresher.make_query_fn(retriever)
