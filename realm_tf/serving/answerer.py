@@ -38,18 +38,24 @@ class Answerer:
 
     def __init__(self, context, model, batches):
         self._context, self._batches = context, batches
-        add_up = context.config.finetune.add_up_spans
+        settings, width = context.config.finetune, model.reader.max_span_width
+        # A run that learns from parts of words ("substring") may answer with some.
+        only_words = settings.has_answer == "tokens"
+        is_continuation_V = context.tokenizer.is_continuation
 
         @tf.function(reduce_retracing=True)
         def score(batch):
             scores_BT = model.beam_scores(batch)
             scores_BK = scores_BT[:, : tf.shape(batch["joint_ids"])[0] // tf.shape(scores_BT)[0]]
-            of_rows = spans.best_of_rows(model.reader(batch["joint_ids"], batch["joint_segments"], training=False))
-            best = spans.best_of_questions(*of_rows, scores_BK, model.reader.max_span_width)
+            ids, segments, allowed = batch["joint_ids"], batch["joint_segments"], None
+            if only_words:
+                allowed = spans.whole_words(ids, segments, batch["following_ids"], is_continuation_V, width)
+            of_rows = spans.best_of_rows(model.reader(ids, segments, training=False), allowed)
+            best = spans.best_of_questions(*of_rows, scores_BK, width)
             return *best, tf.nn.softmax(scores_BK)
 
         self._score = score
-        self._merge = tf.function(lambda *args: spans.merge(*args, add_up), reduce_retracing=True)
+        self._merge = tf.function(lambda *args: spans.merge(*args, settings.add_up_spans), reduce_retracing=True)
 
     def best(self, questions):
         """[(best Answer, [Retrieved])] in the order of the questions."""

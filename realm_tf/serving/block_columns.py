@@ -35,6 +35,15 @@ class BlockColumns(tf.Module):
         flat = tf.where(wanted, tf.gather(self._bounds, rows) + tf.cast(numbers, tf.int64), 0)
         return tf.where(wanted, tf.cast(tf.gather(self._pieces, flat), tf.int32), 0)
 
+    def following(self, rows, numbers):
+        """The pieces after the first `numbers` of the bodies, int32, be they the next block's; 0 after the last block's.
+
+        A block begins within a word where the one before it ends there.
+        """
+        flat = tf.gather(self._bounds, rows) + tf.cast(numbers, tf.int64)
+        is_piece = flat < self._bounds[-1]
+        return tf.where(is_piece, tf.cast(tf.gather(self._pieces, tf.where(is_piece, flat, 0)), tf.int32), 0)
+
     def characters(self, rows, firsts, lasts):
         """(start, end) in characters of the block's text of the spans from piece `firsts` to piece `lasts`, int32.
 

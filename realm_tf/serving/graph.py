@@ -157,13 +157,20 @@ class AnswerGraph(tf.Module):
                 self._tokenizer.sep_id,
                 self._lengths.reader,
             )
-            logits, positions, log_sums = spans.best_of_rows(self._read(ids_RJ, segments_RJ, training=False))
+            allowed = self._whole_words(ids_RJ, segments_RJ, tf.gather(rows_R, chosen), tf.gather(bodies_R, chosen))
+            logits, positions, log_sums = spans.best_of_rows(self._read(ids_RJ, segments_RJ, training=False), allowed)
             return {"logits": logits, "positions": positions, "log_sums": log_sums}
 
         count = tf.size(rows_R)
         found = _in_chunks(chunk, count, tf.clip_by_value(count // CHUNKS, 1, ROWS))
         back_R = tf.math.invert_permutation(order_R)
         return tuple(tf.gather(found[name], back_R) for name in ("logits", "positions", "log_sums"))
+
+    def _whole_words(self, ids_RJ, segments_RJ, rows_R, bodies_R):
+        if self._settings.has_answer != "tokens":  # see `Answerer`
+            return None
+        following_R, width = self._blocks.following(rows_R, bodies_R), self._read.max_span_width
+        return spans.whole_words(ids_RJ, segments_RJ, following_R, self._tokenizer.is_continuation, width)
 
 
 def _in_chunks(function, count, size):

@@ -9,17 +9,44 @@ SPANS = 64  # best spans of a question whose probabilities are added up by answe
 LEAST = 1e-9  # a span below it is no answer
 
 
-def best_of_rows(logits_RJW):
+def whole_words(ids_RJ, segments_RJ, following_R, is_continuation_V, width):
+    """Which spans begin and end where words do, as the spans do that training learns: bool [R, J, W].
+
+    A span whose first piece continues a word, or whose last piece a word goes on after, is a part of a word.
+
+    Args:
+      ids_RJ, segments_RJ: the inputs that were read.
+      following_R: the piece that the block has after the last that was read, which may continue a word too; 0 for none.
+      is_continuation_V: `Tokenizer.is_continuation`.
+      width: W.
+    """
+    continues_RJ = tf.gather(is_continuation_V, ids_RJ)
+    # The closing [SEP], the last of segment 1, stands where the piece does that was read no more.
+    closes_RJ = (segments_RJ > 0) & (tf.pad(segments_RJ[:, 1:], [[0, 0], [0, 1]]) == 0)
+    after_RJ = tf.where(closes_RJ, tf.gather(is_continuation_V, following_R)[:, None], continues_RJ)
+    ends_RX = tf.pad(~after_RJ[:, 1:], [[0, 0], [0, width]])
+    last_JW = tf.range(tf.shape(ids_RJ)[1])[:, None] + tf.range(width)[None]
+    return ~continues_RJ[:, :, None] & tf.gather(ends_RX, last_JW, axis=1)
+
+
+def best_of_rows(logits_RJW, allowed_RJW=None):
     """What a question's answers need of the span logits of R inputs that were read.
 
+    Args:
+      allowed_RJW: bool, `whole_words`; of other spans it is as if the reader had never scored them. None: all are.
+
     Returns: logits float32 [R, SPANS] of the best spans, best first; their positions int32 [R, SPANS], J * W flat, that
-      is start * W + (end - start), which does not depend on J; and the log-sum-exp of all logits, float32 [R].
+      is start * W + (end - start), which does not depend on J, -1 for a span that is none; and the log-sum-exp of all logits, float32 [R].
     """
+    if allowed_RJW is not None:
+        logits_RJW = tf.where(allowed_RJW, logits_RJW, losses.NEGATIVE)
     logits_RX = tf.reshape(logits_RJW, [tf.shape(logits_RJW)[0], tf.shape(logits_RJW)[1] * tf.shape(logits_RJW)[2]])
     top = tf.math.top_k(logits_RX, tf.minimum(SPANS, tf.shape(logits_RX)[1]))
     missing = [[0, 0], [0, SPANS - tf.shape(top.values)[1]]]
     logits_RS = tf.pad(top.values, missing, constant_values=losses.NEGATIVE)
-    return logits_RS, tf.pad(top.indices, missing, constant_values=-1), tf.reduce_logsumexp(logits_RX, axis=-1)
+    # Where no span is any, the first of those that are none would else be taken for an answer.
+    positions_RS = tf.where(top.values > losses.NEGATIVE / 2, top.indices, -1)
+    return logits_RS, tf.pad(positions_RS, missing, constant_values=-1), tf.reduce_logsumexp(logits_RX, axis=-1)
 
 
 def best_of_questions(logits_RS, positions_RS, log_sums_R, scores_BK, width):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from realm_tf.data.inputs import joint_inputs, query_inputs
+from realm_tf.data.inputs import following_pieces, joint_inputs, query_inputs
 
 
 class QABatches:
@@ -21,7 +21,10 @@ class QABatches:
         self._wide = self._settings.retriever_beam
 
     def build(self, questions, with_answers=True, beam=None):
-        """(batch of numpy arrays, rows int64 [B, T] of the beam, question lengths [B])."""
+        """(batch of numpy arrays, rows int64 [B, T] of the beam, question lengths [B]).
+
+        Without answers, to answer, it has `following_ids` int32 [B * K] (`inputs.following_pieces`) in their place.
+        """
         tokenizer, blocks, settings = self._context.tokenizer, self._context.blocks, self._settings
         tokens = tokenizer.tokenize([q.text for q in questions])
         question_ids, question_lengths = query_inputs(tokens, tokenizer, self._lengths.question)
@@ -39,6 +42,8 @@ class QABatches:
         if with_answers:
             batch["beam_positive"] = self._beam_positive(questions, rows_BT)
             batch["span_positive"] = self._span_positive(questions, read_BK, question_lengths, joint_ids.shape[1])
+        else:
+            batch["following_ids"] = following_pieces(blocks, read_BK.reshape(-1), joint_segments)
         return batch, rows_BT, question_lengths
 
     def _search(self, questions, question_ids, wide):

@@ -1,5 +1,6 @@
 """The exported graph: what it is made of, and that it answers as `evaluate` does."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from realm_tf.data.questions import read_questions
+from realm_tf.data.questions import Question, read_questions
 from realm_tf.serving import graph as graph_lib
 from realm_tf.serving.bundle import export
 from realm_tf.serving.graph import AnswerGraph
@@ -176,6 +177,61 @@ def test_an_answer_is_a_part_of_its_block(module, tiny_run):
             text, start, end = values["block_text"][b, i].decode(), values["start"][b, i], values["end"][b, i]
             assert text == context.blocks.text(row) and values["url"][b, i].decode() == context.blocks.url(row)
             assert text[start:end] == values["answer"][b, i].decode() != ""
+            assert not cut_at(text, start, end)
+
+
+def cut_at(text, start, end):
+    """Whether characters [start, end) begin or end within a word."""
+    return text[:start][-1:].isalnum() and text[start].isalnum() or text[end - 1].isalnum() and text[end:][:1].isalnum()
+
+
+@pytest.fixture(scope="module")
+def long_words(tiny_run, tmp_path_factory):
+    """(blocks, context) of words of many pieces, in bodies that are longer than what is read, and blocks cut in words."""
+    from beam_jobs import split_blocks
+    from realm_tf.data.blocks import BlockStore
+
+    folder, context = tmp_path_factory.mktemp("long"), RunContext(tiny_run)
+    words = ["zyxwvuq" * n for n in (1, 2, 5, 12)] + ["qqxj", "3.5", "Ice", "x-rayqz", "1623"]
+    rng = np.random.default_rng(0)
+    lines = [
+        json.dumps({"id": str(n), "title": "Water", "text": " ".join(rng.choice(words, 40)) + "."}) + "\n"
+        for n in range(12)
+    ]
+    (folder / "documents.jsonl").write_text("".join(lines))
+    split_blocks.run(str(folder / "documents.jsonl"), str(folder / "blocks"), str(context.tokenizer.path), 24)
+    return BlockStore(folder / "blocks"), context
+
+
+def test_no_answer_begins_or_ends_within_a_word(long_words, tmp_path):
+    """With any weights: in `evaluate`'s way and in the graph, which agree, where inputs end within bodies too."""
+    from realm_tf.retrieval.exact_index import ExactIndex, ExactSearcher
+    from realm_tf.serving.answerer import Answerer
+    from realm_tf.training.finetune import load_finetuned
+    from realm_tf.training.qa_batches import QABatches
+
+    blocks, context = long_words
+    lengths = dataclasses.replace(context.config.lengths, question=12, reader=24)
+    context = RunContext(context.workdir, dataclasses.replace(context.config, lengths=lengths))
+    (model, _), rng = load_finetuned(context), np.random.default_rng(1)
+    context.blocks = blocks
+    embeddings = rng.normal(size=(len(blocks), 16)).astype(np.float32)
+    batches = QABatches(context, ExactIndex(embeddings), embeddings, model.retriever.embed_queries)
+    questions = [Question(text, (), "string", "") for text in [*QUESTIONS, "What is ice?", "qqxj zyxwvuq?"]]
+    answered = Answerer(context, model, batches).answer(questions, 20)
+    graph = AnswerGraph(model, context.tokenizer, blocks, ExactSearcher(embeddings), context.config, 20)
+    values = {name: value.numpy() for name, value in graph.answer(tf.constant([q.text for q in questions])).items()}
+    seen = cut = 0
+    for b, (answers, _) in enumerate(answered):
+        given = values["probability"][b] > 0
+        assert [text.decode() for text in values["answer"][b][given]] == [a.text for a in answers]
+        for one in answers:
+            seen, cut = seen + 1, cut + cut_at(blocks.text(one.row), one.start, one.end)
+            # A word that goes on in the next block is no whole one either.
+            follows_on = one.end == len(blocks.text(one.row)) and one.row + 1 < len(blocks) and not one.text.endswith(".")
+            pieces = blocks.body_tokens(one.row + 1) if follows_on else []
+            cut += bool(len(pieces)) and context.tokenizer.is_continuation[pieces[0]]
+    assert seen > 40 and cut == 0
 
 
 def test_batches_of_any_size(module):
