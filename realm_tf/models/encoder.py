@@ -10,7 +10,7 @@ from keras import ops
 
 from realm_tf.config import MINI
 from realm_tf.errors import UserError
-from realm_tf.interop import hugging_face
+from realm_tf.interop import computation, hugging_face
 from realm_tf.models import transformer
 
 ASSETS = pathlib.Path(__file__).parent.parent / "assets"
@@ -50,6 +50,7 @@ def resolve(config):
 
 def _from_folder(folder, config):
     sizes = hugging_face.read_config(folder)
+    computation.check(folder, sizes, vocabulary=config.vocabulary)
     hugging_face.weights_file(folder)  # a missing one is told here, before a corpus is cut for it
     vocabulary = pathlib.Path(config.vocabulary or folder / "vocab.txt")
     if vocabulary.is_file():
@@ -84,6 +85,7 @@ def _from_preset(config):
             f"encoder.init={config.init!r} is not 'realm-mini', 'random', 'hf:FOLDER' or a keras-hub BERT preset that "
             f"can be loaded here ({type(error).__name__})"
         ) from error
+    computation.check_pieces(f"encoder.init={config.init}", tokenizer.get_vocabulary())
     if not config.vocabulary:
         path = pathlib.Path(keras.config.keras_home()) / f"realm_tf_{config.init}_vocab.txt"
         path.write_text("\n".join(tokenizer.get_vocabulary()) + "\n", encoding="utf-8")
