@@ -15,6 +15,7 @@ class BlockColumns(tf.Module):
 
     def __init__(self, blocks):
         super().__init__()
+        self.count = len(blocks)
         self._bounds = _variable(blocks.body_bounds, "body_bounds")
         self._pieces = _variable(blocks.body_token_ids, "body_token_ids")
         self._starts = _variable(blocks.body_token_starts, "body_token_starts")
@@ -36,7 +37,7 @@ class BlockColumns(tf.Module):
         return tf.where(wanted, tf.cast(tf.gather(self._pieces, flat), tf.int32), 0)
 
     def following(self, rows, numbers):
-        """The pieces after the first `numbers` of the bodies, int32, be they the next block's; 0 after the last block's.
+        """The piece after the first `numbers` of each body, int32, be it the next block's; 0 after the last block's.
 
         A block begins within a word where the one before it ends there.
         """

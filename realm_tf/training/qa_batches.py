@@ -3,6 +3,8 @@
 import numpy as np
 
 from realm_tf.data.inputs import following_pieces, joint_inputs, query_inputs
+from realm_tf.models import losses
+from realm_tf.serving.spans import COPIES_SEEN
 
 
 class QABatches:
@@ -23,12 +25,15 @@ class QABatches:
     def build(self, questions, with_answers=True, beam=None):
         """(batch of numpy arrays, rows int64 [B, T] of the beam, question lengths [B]).
 
-        Without answers, to answer, it has `following_ids` int32 [B * K] (`inputs.following_pieces`) in their place.
+        Without answers, to answer, it has `following_ids` int32 [B * K] (`inputs.following_pieces`) in their place, and
+        copies of a text take one place of the beam: where there are fewer texts, the last places hold copies that have
+        the relevance score of a slot without a block.
         """
         tokenizer, blocks, settings = self._context.tokenizer, self._context.blocks, self._settings
         tokens = tokenizer.tokenize([q.text for q in questions])
         question_ids, question_lengths = query_inputs(tokens, tokenizer, self._lengths.question)
-        rows_BT, relevance = self._search(questions, question_ids, min(beam or self._wide, len(blocks)))
+        search = self._search if with_answers else self._search_texts
+        rows_BT, relevance = search(questions, question_ids, min(beam or self._wide, len(blocks)))
         read_BK = rows_BT[:, : settings.reader_beam]
         joint_ids, joint_segments = joint_inputs(
             question_ids, question_lengths, blocks, read_BK, tokenizer, self._lengths.reader
@@ -52,6 +57,27 @@ class QABatches:
         embeddings_BTD = np.asarray(self._embeddings[rows_BT.reshape(-1)]).reshape(*rows_BT.shape, -1)
         return rows_BT, {"beam_embeddings": embeddings_BTD, "beam_valid": np.ones(rows_BT.shape, np.float32)}
 
+    def _search_texts(self, questions, question_ids, places):
+        """As `_search`, the first blocks of different texts; see `AnswerGraph`, which does the same."""
+        wide, widest = places, min(places * COPIES_SEEN, len(self._context.blocks))
+        while True:
+            rows_BT, relevance = self._search(questions, question_ids, wide)
+            is_first_BT = np.array([_firsts([self._context.blocks.text(row) for row in rows]) for rows in rows_BT])
+            if wide >= widest or (is_first_BT.sum(axis=1) >= places).all():
+                break
+            wide = min(2 * wide, widest)
+        order_BT = np.argsort(~is_first_BT, axis=1, kind="stable")[:, :places]
+
+        def placed(values):
+            return np.take_along_axis(values, order_BT.reshape(order_BT.shape + (1,) * (values.ndim - 2)), axis=1)
+
+        relevance, is_first_BT = {name: placed(values) for name, values in relevance.items()}, placed(is_first_BT)
+        if "beam_valid" in relevance:
+            relevance["beam_valid"] = relevance["beam_valid"] * is_first_BT
+        else:
+            relevance["beam_scores"] = np.where(is_first_BT, relevance["beam_scores"], np.float32(losses.NEGATIVE))
+        return placed(rows_BT), relevance
+
     def _matchers(self, questions):
         return self._context.matchers(questions, self._settings.has_answer)
 
@@ -71,6 +97,12 @@ class QABatches:
                     if width <= self._settings.max_span_width and first + width < joint_length:
                         positive[b, k, first, width - 1] = 1.0
         return positive
+
+
+def _firsts(texts):
+    """Which texts are the first of their copies: a list of bools."""
+    seen = {text: number for number, text in reversed(list(enumerate(texts)))}
+    return [seen[text] == number for number, text in enumerate(texts)]
 
 
 def draw(questions, step, batch_size, seed):

@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from realm_tf.data.questions import Question, read_questions
 from realm_tf.serving import graph as graph_lib
+from realm_tf.serving import spans
 from realm_tf.serving.bundle import export
 from realm_tf.serving.graph import AnswerGraph
 from realm_tf.training import evaluation
@@ -187,19 +188,19 @@ def cut_at(text, start, end):
 
 @pytest.fixture(scope="module")
 def long_words(tiny_run, tmp_path_factory):
-    """(blocks, context) of words of many pieces, in bodies that are longer than what is read, and blocks cut in words."""
+    """(blocks, context): words of many pieces, bodies longer than what is read, and blocks that end within words."""
     from beam_jobs import split_blocks
     from realm_tf.data.blocks import BlockStore
 
     folder, context = tmp_path_factory.mktemp("long"), RunContext(tiny_run)
-    words = ["zyxwvuq" * n for n in (1, 2, 5, 12)] + ["qqxj", "3.5", "Ice", "x-rayqz", "1623"]
+    words = ["zyxwvuq" * n for n in (1, 2, 9)] + ["qqxj", "3.5", "Ice", "x-rayqz", "1623", "the", "ox"]
     rng = np.random.default_rng(0)
     lines = [
-        json.dumps({"id": str(n), "title": "Water", "text": " ".join(rng.choice(words, 40)) + "."}) + "\n"
+        json.dumps({"id": str(n), "title": "Water", "text": " ".join(rng.choice(words, 60)) + "."}) + "\n"
         for n in range(12)
     ]
     (folder / "documents.jsonl").write_text("".join(lines))
-    split_blocks.run(str(folder / "documents.jsonl"), str(folder / "blocks"), str(context.tokenizer.path), 24)
+    split_blocks.run(str(folder / "documents.jsonl"), str(folder / "blocks"), str(context.tokenizer.path), 36)
     return BlockStore(folder / "blocks"), context
 
 
@@ -211,7 +212,7 @@ def test_no_answer_begins_or_ends_within_a_word(long_words, tmp_path):
     from realm_tf.training.qa_batches import QABatches
 
     blocks, context = long_words
-    lengths = dataclasses.replace(context.config.lengths, question=12, reader=24)
+    lengths = dataclasses.replace(context.config.lengths, question=12, reader=40)
     context = RunContext(context.workdir, dataclasses.replace(context.config, lengths=lengths))
     (model, _), rng = load_finetuned(context), np.random.default_rng(1)
     context.blocks = blocks
@@ -228,10 +229,9 @@ def test_no_answer_begins_or_ends_within_a_word(long_words, tmp_path):
         for one in answers:
             seen, cut = seen + 1, cut + cut_at(blocks.text(one.row), one.start, one.end)
             # A word that goes on in the next block is no whole one either.
-            follows_on = one.end == len(blocks.text(one.row)) and one.row + 1 < len(blocks) and not one.text.endswith(".")
-            pieces = blocks.body_tokens(one.row + 1) if follows_on else []
-            cut += bool(len(pieces)) and context.tokenizer.is_continuation[pieces[0]]
-    assert seen > 40 and cut == 0
+            if one.end == len(blocks.text(one.row)) and one.row + 1 < len(blocks):
+                cut += bool(context.tokenizer.is_continuation[blocks.body_tokens(one.row + 1)[0]])
+    assert seen > 20 and cut == 0
 
 
 def test_batches_of_any_size(module):
@@ -292,6 +292,59 @@ def test_fewer_answers_than_asked_for(tiny_run, tmp_path):
     assert values["title"].tolist() == [[b"Water", b"", b""]]
     assert values["start"].tolist() == [[0, 0, 0]] and values["end"].tolist() == [[3, 0, 0]]
     assert values["retrieved_probability"].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("copies, others, depth", [(6, 3, 8), (40, 3, 64), (6, 0, 6)])
+def test_copies_of_a_text_take_one_place(tiny_run, tmp_path, copies, others, depth):
+    """In `evaluate`'s way and in the graph. Twice as many blocks are searched until one is no copy.
+
+    Two places are read: 2, 4, 8 blocks are searched to find the best that is no copy of 6, and so on.
+    """
+    from beam_jobs import split_blocks
+    from realm_tf.data.blocks import BlockStore
+    from realm_tf.data.inputs import query_inputs
+    from realm_tf.retrieval.exact_index import ExactIndex, ExactSearcher
+    from realm_tf.serving.answerer import Answerer
+    from realm_tf.training.finetune import load_finetuned
+    from realm_tf.training.qa_batches import QABatches
+
+    context = RunContext(tiny_run)
+    (model, _), settings = load_finetuned(context), context.config.finetune
+    texts = ["Greta Moe opened the tram in 1902."] * copies + [f"The tram {n} ran until 195{n}." for n in range(others)]
+    lines = [json.dumps({"id": str(n), "title": f"T{n}", "text": text}) + "\n" for n, text in enumerate(texts)]
+    (tmp_path / "documents.jsonl").write_text("".join(lines))
+    split_blocks.run(str(tmp_path / "documents.jsonl"), str(tmp_path / "blocks"), str(context.tokenizer.path), 64)
+    context.blocks = blocks = BlockStore(tmp_path / "blocks")
+    questions = [Question(text, (), "string", "") for text in ("Who opened the tram?", "Until when did the tram run?")]
+    # Every question prefers copies to others, by the sign of what all queries share.
+    embeddings = np.zeros((len(blocks), 16), np.float32)
+    tokens = context.tokenizer.tokenize([q.text for q in questions])
+    queries_BD = np.asarray(model.retriever.embed_queries(query_inputs(tokens, context.tokenizer, 32)[0]))
+    towards_D = queries_BD.mean(axis=0)
+    assert (queries_BD @ towards_D > 0).all()
+    for row in range(len(blocks)):
+        embeddings[row] = towards_D * (2 if blocks.text(row) == texts[0] else 1 + row / 100)
+    searched = []
+
+    class Counted(ExactIndex):
+        def search(self, queries, k):
+            searched.append(k)
+            return super().search(queries, k)
+
+    batches = QABatches(context, Counted(embeddings), embeddings, model.retriever.embed_queries)
+    answered = Answerer(context, model, batches).answer(questions, 5)
+    assert searched[-1] == min(depth, len(blocks), 2 * spans.COPIES_SEEN) and settings.reader_beam == 2
+    graph = AnswerGraph(model, context.tokenizer, blocks, ExactSearcher(embeddings), context.config, 5)
+    values = {name: value.numpy() for name, value in graph.answer(tf.constant([q.text for q in questions])).items()}
+    for b, (answers, retrieved) in enumerate(answered):
+        expected = [texts[0]] + ([f"The tram {others - 1} ran until 195{others - 1}."] if others else [])
+        assert [blocks.text(one.row) for one in retrieved] == expected
+        ids = [blocks.block_id(one.row).encode() for one in retrieved] + [b""] * (2 - len(expected))
+        assert values["retrieved_block_id"][b].tolist() == ids
+        np.testing.assert_allclose(values["retrieved_probability"][b].sum(), 1, atol=1e-6)
+        given = values["probability"][b] > 0
+        assert [text.decode() for text in values["answer"][b][given]] == [a.text for a in answers]
+        np.testing.assert_allclose(values["probability"][b][given], [a.probability for a in answers], atol=1e-5)
 
 
 # ----- warm-up -------------------------------------------------------------------------------------------------------

@@ -109,6 +109,38 @@ def test_equal_answers_are_one(add_up, expected):
         assert probability == 0 or TEXTS[index] == text
 
 
+def test_answers_that_differ_are_not_added_up():
+    texts = ["35", "3.5", "5", "-5", "C", "C++", "C#", "35.", "(C)"]
+    probabilities = [0.2, 0.18, 0.15, 0.14, 0.09, 0.08, 0.07, 0.03, 0.02]
+    chosen, found = spans.merge(tf.constant([texts]), tf.constant([probabilities]), tf.constant([[True] * 9]), 8, True)
+    # 0.2 + 0.03 of "35", 0.09 + 0.02 of "C".
+    assert [texts[i] for i in chosen.numpy()[0][:7]] == ["35", "3.5", "5", "-5", "C", "C++", "C#"]
+    np.testing.assert_allclose(found[0], [0.23, 0.18, 0.15, 0.14, 0.11, 0.08, 0.07, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text, parts, whole",
+    [
+        ("lifts 3.5 tons", ["3", "5", ".5", "3."], ["3.5", "3.5 tons", "lifts 3.5"]),
+        ("some -5 degrees", ["5", "5 degrees"], ["-5", "some"]),
+        ("C++, C# and D", ["C++, C"], ["C++", "C#", "D", "C++, C#"]),
+        ("of 1,000,000 men", ["1", "000", "1,000", "000,000"], ["1,000,000"]),
+        ("on 24.12.2001", [], ["24.12.2001", "2001"]),
+        ("in 1914-1918", [], ["1914", "1918", "1914-1918"]),
+        ("It was 5. Then", [], ["5", "Then"]),
+        ("costs $.50 now", ["50"], ["$.50", ".50"]),
+        ("Disney+ is", ["Disney"], ["Disney+"]),
+        ("issue #5, 6+7", [], ["5", "#5", "6+7", "6"]),
+    ],
+)
+def test_parts_of_numbers_are_no_answers(text, parts, whole):
+    for part in parts + whole:
+        at = text.rindex(part) if part == "000" else text.index(part)
+        around = text[max(0, at - spans.WINDOW) : at], text[at + len(part) :][: spans.WINDOW]
+        found = spans.parts_of_numbers(*(tf.constant([[x]]) for x in (part, *around)))
+        assert bool(found) == (part in parts), part
+
+
 def test_adding_up_may_change_the_order():
     # Rhine 0.2 + 0.15 > Danube 0.3.
     texts, probabilities = tf.constant([["Danube", "Rhine", "the Rhine"]]), tf.constant([[0.3, 0.2, 0.15]])
