@@ -53,6 +53,8 @@ def search(patterns: list[str], texts: list[str], what: str) -> list[list]:
 
 def _give_up(pattern, process, seconds):
     code = process.wait()
+    process.stdin.close()
+    process.stdout.close()
     if code != -signal.SIGVTALRM:
         raise RuntimeError(f"the process that searches for patterns ended with {code}")
     _endless.add(pattern)
