@@ -61,7 +61,7 @@ def surfaces(store, spans, row):
         (3, "BEYONCÉ", ["Beyoncé"]),
         (3, "Anna", ["Anna"]),
         (3, "'Vienna'", ["'Vienna'"]),
-        (4, "中", ["中"]),  # an unknown piece, known by its text
+        (4, "中", ["中", "中"]),  # an unknown piece, known by its text
         (4, "国", []),
         (4, "the king", ["the king", "the king"]),
         (4, "king 字", ["king 字"]),
