@@ -69,7 +69,8 @@ def _running():
     if _process is None or _process[0] != os.getpid() or _process[1].poll() is not None:
         path = pathlib.Path(__file__).with_name("pattern_process.py")
         # Isolated: neither site packages, which take time, nor modules beside it, which bear names of Python's own.
-        command = [sys.executable, "-I", "-S", "-W", "ignore", str(path)]  # of a pattern it is told by who compiles it first
+        # Whoever compiled the pattern first has told what is odd about it.
+        command = [sys.executable, "-I", "-S", "-W", "ignore", str(path)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "ascii"}
         _process = os.getpid(), subprocess.Popen(command, **pipes)
     return _process[1]
