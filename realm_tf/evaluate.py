@@ -72,10 +72,11 @@ def _evaluate_questions():
         shares = " / ".join(f"{value[f'recall_at_{k}']:.1%}" for k in (1, 5, 20))
         recall = f", recall@1/5/20 {shares}"
     print(
-        f"{value['n']} questions: exact match {value['exact_match']:.1%}, F1 {value['f1']:.1%}{recall} "
+        f"{value['n']} questions: exact match {value['exact_match']:.1%} ({value['strict_match']:.1%} strictly), "
+        f"F1 {value['f1']:.1%}{recall} "
         f"-> {OUTPUT.value}"
     )
-    if value["answerable"] == 0:
+    if value["answerable"] == 0 and not value["exact_match"]:
         raise UserError(
             f"none of the {value['n']} questions has an answer in the top 20 blocks: do they belong to this corpus, "
             f"and is --answer_type={ANSWER_TYPE.value} right?"

@@ -8,6 +8,8 @@ from realm_tf.errors import UserError
 
 # Older versions of these are dropped while a run goes on; what was made from them stays.
 _PRUNED = ("embedder/", "index/", "checkpoints/", "corpus/")
+# Salient spans, and the memory of kNN-LM, are of the blocks whose sentences pre-training masks.
+_OF_PRETRAIN_BLOCKS = ("pretrain_blocks", "queries", "knn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,9 @@ def _chain_problems(workdir, path, manifests):
         elif source not in manifests and not any(part in f"{source}/" for part in _PRUNED):
             yield f"{path} was made from {source}, which is missing"
     blocks = _blocks_of(path, base, manifests)
+    if "base_fingerprint" in manifest and manifests.get("blocks"):
+        if manifest["base_fingerprint"] != manifests["blocks"].get("corpus_fingerprint"):
+            yield f"{path} is an update of other blocks than the run's"
     for name, other in (("corpus_fingerprint", blocks), ("vocabulary", "blocks")):
         wanted = manifests.get(other, {}).get(name)
         if name in manifest and wanted and manifest[name] != wanted:
@@ -88,16 +93,18 @@ def _chain_problems(workdir, path, manifests):
 
 
 def _base(path):
-    """Where the names of an artifact's inputs begin: "" for the run, or a corpus version."""
+    """Where the names of an artifact's inputs begin, and its blocks lie: "" for the run, or a corpus version."""
     parts = path.split(os.sep)
-    return os.path.join(*parts[:2]) if parts[0] == "corpus" and len(parts) > 2 else ""
+    return os.path.join(*parts[:2]) if parts[0] == "corpus" else ""
 
 
 def _blocks_of(path, base, manifests):
-    if path in ("queries", "pretrain_blocks") and "pretrain_blocks" in manifests:
+    if path in _OF_PRETRAIN_BLOCKS and "pretrain_blocks" in manifests:
         return "pretrain_blocks"
-    if os.path.dirname(path) == "corpus":  # a corpus version tells of its own blocks
-        return os.path.join(path, "blocks")
+    if path == "bm25":  # over the blocks of its last use, a corpus version's maybe; made anew for others
+        wanted = manifests[path].get("corpus_fingerprint")
+        found = [name for name in manifests if name.endswith("blocks") and "corpus_fingerprint" in manifests[name]]
+        return next((name for name in found if manifests[name]["corpus_fingerprint"] == wanted), "")
     if path.split(os.sep)[0] == "export":  # of a corpus version, if there was one: then the inputs tell
         return next((name for name in manifests[path].get("inputs", {}) if name.endswith("blocks")), "blocks")
     return os.path.join(base, "blocks")

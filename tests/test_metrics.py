@@ -27,6 +27,30 @@ def test_exact_match_takes_any_answer():
     assert not metrics.exact_match("Beatles", [])
 
 
+ALIKE = [["3.5", "(3.5)", "the 3.5"], ["35"], ["-5"], ["5", "5."], ["C", '"C",'], ["C++"], ["C#"], ["1,000", "1000"]]
+ALIKE += [["1,5"], ["15"], ["$5"], ["5%"], ["vitamin A"], ["a vitamin", "The Vitamin"], [".5"], ["O'Neil"], ["ONeil"]]
+ALIKE += [["Lord of the Rings", "the lord of Rings"], ["1,234,567.5", "1234567.5"], ["A"], ["the"], ["+"]]
+ALIKE += [["10-12"], ["1012"]]
+
+
+def test_strictly_marks_tell_answers_apart():
+    for i, some in enumerate(ALIKE):
+        for j, others in enumerate(ALIKE):
+            for one in some:
+                for other in others:
+                    assert metrics.strict_match(one, [other]) == (i == j), (one, other)
+    # The official measure takes punctuation and articles away.
+    for one, other in (("3.5", "35"), ("-5", "5"), ("C++", "C"), ("vitamin A", "vitamin"), ("O'Neil", "ONeil")):
+        assert metrics.exact_match(one, [other])
+
+
+@pytest.mark.parametrize("answer", ["A", "the", "+", "?", "..."])
+def test_an_answer_that_normalises_to_nothing_is_matched_by_itself_alone(answer):
+    assert metrics.exact_match(answer, [answer]) and metrics.f1(answer, [answer]) == 1.0
+    for other in ("", "an", "!", "The", "Paris"):
+        assert not metrics.exact_match(other, [answer]) and metrics.f1(other, [answer]) == 0.0
+
+
 def test_regex_match_binds_the_start_only():
     patterns = ["Sept?(ember)?|Feb(ruary)?"]
     assert metrics.regex_match("september 11", patterns)
@@ -34,6 +58,12 @@ def test_regex_match_binds_the_start_only():
     assert not metrics.regex_match("11 September", patterns)
     assert not metrics.regex_match("march", patterns)
     assert metrics.regex_match("1957", ["1956", "1957"])
+
+
+def test_a_pattern_that_matches_nothing_does_not_match_everything():
+    assert not metrics.regex_match("Paris", ["(the )?"]) and not metrics.regex_match("", [".*"])
+    assert metrics.regex_match("the Paris", ["(the )?"])
+    assert metrics.regex_match("Paris in 1957", ["(?=.*1957)"]) and not metrics.regex_match("Paris", ["(?=.*1957)"])
 
 
 @pytest.mark.parametrize(
@@ -45,7 +75,9 @@ def test_regex_match_binds_the_start_only():
         # repetition counts once per occurrence: common 1, sizes 2 and 1: 2*1/3
         ("new new", ["new"], 2 / 3),
         ("Paris", ["London"], 0.0),
-        ("the", ["a"], 1.0),
+        ("the", ["a"], 0.0),  # nothing of either is left to agree, nor is it of a missing answer
+        ("", ["a"], 0.0),
+        ("A", ["A"], 1.0),
         ("", ["London"], 0.0),
         ("Paris", [], 0.0),
     ],

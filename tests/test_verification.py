@@ -11,7 +11,9 @@ from realm_tf import artifacts, verification
 from realm_tf.config import IndexConfig
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
+from realm_tf.training import bm25, corpus_update
 from realm_tf.training.refresher import publish_index
+from realm_tf.training.run_context import RunContext
 
 
 @pytest.fixture
@@ -82,6 +84,53 @@ def test_a_corpus_of_its_own_for_pre_training(run, tmp_path, vocabulary_path):
     shutil.rmtree(run / "queries")
     mark_salient_spans.run(str(run / "blocks"), str(run / "queries"), max_span_pieces=6)
     assert "queries and pretrain_blocks do not belong together: corpus_fingerprint differs" in problems(run)
+
+
+def test_what_other_verbs_add_to_a_run(run, tmp_path, vocabulary_path, capsys):
+    """Updates of the corpus, and what comparators make at their first use: over other blocks than the run's own."""
+    context = RunContext(run)
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text('{"title": "T", "text": "Anna was born in Vienna in 1756. She met Mozart."}\n')
+    for number in (1, 2):
+        added = tmp_path / f"added{number}.jsonl"
+        added.write_text(f'{{"id": "new{number}", "title": "T", "text": "Anna Mozart was born in Paris {number}."}}\n')
+        corpus_update.update(context, add=[str(added)])
+        assert not problems(run)
+    bm25.open_index(context.updated())  # as `evaluate --system=bm25` does
+    assert not problems(run)
+    split_blocks.run(str(notes), str(run / "pretrain_blocks"), str(vocabulary_path), 24)
+    mark_salient_spans.run(str(run / "pretrain_blocks"), str(run / "queries"), max_span_pieces=6)
+    fingerprint = BlockStore(run / "pretrain_blocks").manifest["corpus_fingerprint"]
+    with artifacts.publish(str(run / "knn"), kind="knn_memory", corpus_fingerprint=fingerprint):  # `inspect --knn`
+        pass
+    assert not problems(run)
+    newest = run / "corpus" / "2"
+    artifacts.write_manifest(newest, artifacts.manifest(newest) | {"base_fingerprint": "another"})
+    assert problems(run) == ["corpus/2 is an update of other blocks than the run's"]
+    artifacts.write_manifest(newest, artifacts.manifest(newest) | {"corpus_fingerprint": "another"})
+    assert "corpus/2 and corpus/2/blocks do not belong together: corpus_fingerprint differs" in problems(run)
+
+
+@pytest.mark.slow
+def test_after_every_verb_that_adds_to_a_run(tiny_run, tmp_path, run_verb):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    sets = tmp_path / "added.jsonl", tmp_path / "questions.jsonl", tmp_path / "sentences.txt"
+    sets[0].write_text('{"id": "new", "title": "Hallin", "text": "The Hallin tram was opened in 1902."}\n')
+    sets[1].write_text('{"question": "When was the Hallin tram opened?", "answer": ["1902"]}\n')
+    output = f"--output={tmp_path / 'value.json'}"
+    for verb in (
+        ("update_corpus", f"--add={sets[0]}"),
+        ("finetune", "--system=bm25"),
+        ("evaluate", f"--questions={sets[1]}", output, "--system=bm25"),
+        ("evaluate", output, "--system=knn"),
+        ("finetune", "--system=closed_book"),
+        ("export",),
+        ("update_corpus", "--remove=new"),
+        ("inspect", "--text=The Erie Canal was opened in ___", "--knn"),
+    ):
+        code, _, stderr = run_verb(f"realm_tf.{verb[0]}", f"--workdir={run}", *verb[1:])
+        assert code == 0, (verb, stderr)
+        assert not problems(run), verb
 
 
 def test_an_index_with_another_embedder(run):

@@ -6,8 +6,11 @@ raw string, in its own case, is anywhere in the block's text, and a span is one 
 begin and end in a word.
 """
 
+import unicodedata
+
 import numpy as np
 
+from realm_tf import patterns as patterns_lib
 from realm_tf.metrics import compile_pattern
 
 MAX_REGEX_CHARACTERS = 100  # longer matches of a pattern are no short answers
@@ -27,14 +30,20 @@ def make_matchers(questions, tokenizer, has_answer="tokens"):
     tokenized, position, matchers = tokenizer.tokenize(strings), 0, []
     for question in questions:
         if question.answer_type == "regex":
-            matchers.append(AnswerMatcher(patterns=[compile_pattern(pattern) for pattern in question.answers]))
+            for pattern in question.answers:
+                compile_pattern(pattern)
+            matchers.append(AnswerMatcher(patterns=list(question.answers)))
         else:
             pieces = [tokenized[position + i][0] for i in range(len(question.answers))]
             position += len(pieces)
-            # An unknown piece stands for any word outside the vocabulary, and would be found in places at random.
-            known = [p for p in pieces if len(p) and tokenizer.unk_id not in p]
+            # An unknown piece stands for any word outside the vocabulary: the text says for which.
+            answers = [
+                (p, _without_blanks(answer) if tokenizer.unk_id in p else None)
+                for p, answer in zip(pieces, question.answers, strict=True)
+                if len(p)
+            ]
             raw = [answer for answer in question.answers if answer] if has_answer == "substring" else None
-            matchers.append(AnswerMatcher(known, tokenizer.is_continuation, substrings=raw))
+            matchers.append(AnswerMatcher(answers, tokenizer.is_continuation, substrings=raw))
     return matchers
 
 
@@ -42,9 +51,11 @@ class AnswerMatcher:
     """Finds the answers of one question in blocks; made by `make_matchers`.
 
     Args:
-      answers: int32 arrays of pieces, for answers that are strings.
+      answers: (int32 array of pieces, text or None), for answers that are strings. With a text, `_without_blanks`, not
+        only the pieces but the text where they stand must be that.
       is_continuation: bool [V], `Tokenizer.is_continuation`.
-      patterns: compiled regular expressions, for answers that are such; then `answers` is not looked at.
+      patterns: regular expressions, for answers that are such; then `answers` is not looked at. One that never ends
+        finds nothing, see `patterns.search`.
       substrings: strings, for answers that may begin and end within words.
     """
 
@@ -56,12 +67,14 @@ class AnswerMatcher:
     def blocks_with_answer(self, blocks, rows):
         """bool [len(rows)]."""
         if self.is_regex:
-            return np.array([self._any_pattern(blocks.text(row)) for row in rows], bool)
+            # An empty match, such as that of "(the )?", is no answer.
+            found_PR = patterns_lib.search(self._patterns, [blocks.text(row) for row in rows], "in")
+            return np.array(found_PR, bool).reshape(len(self._patterns), len(rows)).any(axis=0)
         if self._substrings is not None:
             return np.array([self._any_substring(blocks.text(row)) for row in rows], bool)
         flat, owner = _flat_pieces(blocks, rows)
         found = np.zeros(len(rows), bool)
-        for starts, _ in self._piece_matches(flat, owner):
+        for starts, _ in self._matches(blocks, rows, flat, owner):
             found[owner[starts]] = True
         return found
 
@@ -73,19 +86,23 @@ class AnswerMatcher:
         if self.is_regex:
             return self._regex_spans(blocks, row)
         flat, owner = _flat_pieces(blocks, [row])
-        return sorted({(int(s), int(s + n)) for starts, n in self._piece_matches(flat, owner) for s in starts})
-
-    def _any_pattern(self, text):
-        # An empty match, such as that of "(the )?", is no answer.
-        return any(match.group() for pattern in self._patterns for match in pattern.finditer(text))
+        matches = self._matches(blocks, [row], flat, owner)
+        return sorted({(int(s), int(s + n)) for starts, n in matches for s in starts})
 
     def _any_substring(self, text):
         return any(string in text for string in self._substrings)
 
+    def _matches(self, blocks, rows, flat, owner):
+        """Yields (start positions, width) in the flat pieces of rows for each answer."""
+        for starts, width, text in self._piece_matches(flat, owner):
+            if text is not None:
+                here = [_surface(blocks, rows, owner, start, width) == text for start in starts]
+                starts = starts[np.array(here, bool)]
+            yield starts, width
+
     def _piece_matches(self, flat, owner):
-        """Yields (start positions, width) in the flat pieces for each answer."""
         follows_on = np.append(self._is_continuation[flat[1:]] & (owner[1:] == owner[:-1]), False)
-        for answer in self._answers:
+        for answer, text in self._answers:
             width = len(answer)
             if width > len(flat):
                 continue
@@ -96,20 +113,34 @@ class AnswerMatcher:
             kept = owner[starts] == owner[lasts]
             if self._substrings is None:
                 kept &= ~follows_on[lasts]
-            yield starts[kept], width
+            yield starts[kept], width, text
 
     def _regex_spans(self, blocks, row):
         text = blocks.text(row)
         piece_starts, piece_ends = (np.asarray(offsets) for offsets in blocks.token_offsets(row))
         spans = set()
-        for pattern in self._patterns:
-            for match in pattern.finditer(text):
-                if 0 < match.end() - match.start() <= MAX_REGEX_CHARACTERS:
-                    start = int(np.searchsorted(piece_ends, match.start(), side="right"))
-                    end = int(np.searchsorted(piece_starts, match.end(), side="left"))
+        for (found,) in patterns_lib.search(self._patterns, [text], "spans"):
+            for first, last in found:
+                if 0 < last - first <= MAX_REGEX_CHARACTERS:
+                    start = int(np.searchsorted(piece_ends, first, side="right"))
+                    end = int(np.searchsorted(piece_starts, last, side="left"))
                     if end > start:
                         spans.add((start, end))
         return sorted(spans)
+
+
+def _surface(blocks, rows, owner, start, width):
+    """The text, `_without_blanks`, of pieces [start, start + width) of the flat pieces of rows."""
+    number = owner[start]
+    first, row = start - np.searchsorted(owner, number), rows[number]
+    piece_starts, piece_ends = blocks.token_offsets(row)
+    return _without_blanks(blocks.text(row)[piece_starts[first] : piece_ends[first + width - 1]])
+
+
+def _without_blanks(text):
+    """NFD and lower case, as answers are compared, without the characters that no piece has."""
+    folded = unicodedata.normalize("NFD", text).lower()
+    return "".join(c for c in folded if unicodedata.category(c)[0] not in "CZ")
 
 
 def _flat_pieces(blocks, rows):

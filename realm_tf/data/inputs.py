@@ -55,6 +55,17 @@ def joint_inputs(query_ids_BQ, query_lengths_B, blocks, rows_BK, tokenizer, max_
     return join(queries, query_lengths, bodies, body_lengths, tokenizer, max_length)
 
 
+def following_pieces(blocks, rows_R, segments_RJ):
+    """The piece of the store after the last that `joint_inputs` read of each body: int32 [R], 0 for none.
+
+    It continues a word where the body was cut within one, be it by the input's end or by the block's.
+    """
+    body_bounds, pieces = blocks.body_bounds, blocks.body_token_ids
+    flat = np.asarray(body_bounds[rows_R]) + segments_RJ.sum(axis=1) - 1
+    is_piece = flat < len(pieces)
+    return np.where(is_piece, pieces[np.where(is_piece, flat, 0)], 0).astype(np.int32)
+
+
 def null_inputs(query_ids_BQ, query_lengths_B, tokenizer, max_length):
     """`[CLS] x [SEP] [SEP]`, each query with the null document: token_ids, segment_ids int32 [B, J]."""
     empty = np.zeros((len(query_ids_BQ), 1), np.int32)

@@ -23,7 +23,15 @@ from safetensors.numpy import save_file
 from realm_tf import artifacts, config_checks
 from realm_tf import config as config_lib
 from realm_tf.errors import UserError
-from realm_tf.interop import block_records, hugging_face, realm_folders, shapes, tensor_files, tf1_checkpoints
+from realm_tf.interop import (
+    block_records,
+    computation,
+    hugging_face,
+    realm_folders,
+    shapes,
+    tensor_files,
+    tf1_checkpoints,
+)
 from realm_tf.models import build, weights
 from realm_tf.retrieval import index as index_lib
 from realm_tf.text.tokenizer import Tokenizer
@@ -118,6 +126,8 @@ class _Target:
 
     def add(self, converted, folder, vocabulary):
         """Publishes what a folder held."""
+        if vocabulary:
+            computation.check_vocabulary(vocabulary)
         rows = {values[realm_folders.WORDS].shape[0] for values in converted.parts.values()}
         tokenizer = self._tokenizer(vocabulary or converted.vocabulary, rows)
         if converted.write_blocks and not tokenizer:

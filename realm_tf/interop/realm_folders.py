@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from realm_tf.errors import UserError
-from realm_tf.interop import hugging_face, shapes, tensor_files
+from realm_tf.interop import computation, hugging_face, shapes, tensor_files
 from realm_tf.interop.converted import Converted
 
 BLOCK_EMBEDDINGS = "block_emb"
@@ -92,7 +92,7 @@ def read(folder):
     config = _DEFAULTS | config
     tensors = tensor_files.open_folder(folder)
     architecture = _architecture(folder, config, tensors)
-    _check_computation(folder, config)
+    computation.check(folder, config)
     reading = _Reading(folder, architecture, config, tensors)
     reading.parts()
     notes = []
@@ -278,23 +278,6 @@ def _architecture(folder, config, tensors):
         if any(name.startswith(sign) for name in tensors):
             return architecture
     raise UserError(f"{folder}: config.json names no architecture of {', '.join(ARCHITECTURES)}, and no tensor tells")
-
-
-def _check_computation(folder, config):
-    """Refuses settings with which the peer would compute something else than the models here."""
-    known = {
-        "hidden_act": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu"),
-        "layer_norm_eps": (1e-12,),
-        "reader_layer_norm_eps": (1e-3,),
-        "position_embedding_type": ("absolute",),
-        "type_vocab_size": (2,),
-    }
-    for key, values in known.items():
-        if key in config and config[key] not in values:
-            raise UserError(f"{folder}/config.json: {key} is {config[key]!r}; the models here have {values[0]!r} alone")
-    tokenizer = folder / "tokenizer_config.json"
-    if tokenizer.is_file() and json.loads(tokenizer.read_text(encoding="utf-8")).get("do_lower_case") is False:
-        raise UserError(f"{tokenizer}: do_lower_case is false; the tokenizer here is that of the uncased models")
 
 
 def _settings(config, architecture, shared):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from realm_tf.errors import UserError
+from realm_tf.interop import computation
 from realm_tf.interop.converted import Converted
 from realm_tf.interop.shapes import OPTIONAL, part_shapes
 from realm_tf.interop.tensor_bundle import TensorBundle
@@ -61,6 +62,7 @@ def read(folder):
     checkpoint = _hub_module(folder) if is_hub else _estimator(newest_checkpoint(folder))
     named, unused = _by_part(checkpoint, is_hub)
     config, params = _json(folder, "bert_config.json"), _json(folder, "params.json")
+    computation.check(folder, config, "bert_config.json")
     sizes = {part: _sizes(checkpoint, part, names, config) for part, names in named.items()}
     parts, missing = {}, {}
     for part, names in named.items():

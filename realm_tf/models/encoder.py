@@ -10,7 +10,7 @@ from keras import ops
 
 from realm_tf.config import MINI, EncoderConfig
 from realm_tf.errors import UserError
-from realm_tf.interop import hugging_face
+from realm_tf.interop import computation, hugging_face
 from realm_tf.models import transformer
 
 ASSETS = pathlib.Path(__file__).parent.parent / "assets"
@@ -85,6 +85,7 @@ def _folder(init, tower):
 
 def _from_folder(folder, config, tower):
     sizes = hugging_face.read_config(folder)
+    computation.check(folder, sizes, vocabulary=config.vocabulary)
     hugging_face.weights_file(folder)  # a missing one is told here, before a corpus is cut for it
     own = MINI_FOLDER if config.init == MINI else folder
     vocabulary = pathlib.Path(config.vocabulary or own / "vocab.txt")
@@ -127,6 +128,7 @@ def _from_preset(config, tower):
             f"{SECTIONS[tower]}.init={config.init!r} is not 'realm-mini', 'random', 'hf:FOLDER' or a keras-hub BERT "
             f"preset that can be loaded here ({type(error).__name__})"
         ) from error
+    computation.check_pieces(f"encoder.init={config.init}", tokenizer.get_vocabulary())
     if not config.vocabulary:
         path = pathlib.Path(keras.config.keras_home()) / f"realm_tf_{config.init}_vocab.txt"
         path.write_text("\n".join(tokenizer.get_vocabulary()) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ class BlockColumns(tf.Module):
 
     def __init__(self, blocks):
         super().__init__()
+        self.count = len(blocks)
         self._bounds = _variable(blocks.body_bounds, "body_bounds")
         self._pieces = _variable(blocks.body_token_ids, "body_token_ids")
         self._starts = _variable(blocks.body_token_starts, "body_token_starts")
@@ -34,6 +35,15 @@ class BlockColumns(tf.Module):
         """Pieces of bodies by their number in the body, int32; 0 where `wanted` is False. The three broadcast."""
         flat = tf.where(wanted, tf.gather(self._bounds, rows) + tf.cast(numbers, tf.int64), 0)
         return tf.where(wanted, tf.cast(tf.gather(self._pieces, flat), tf.int32), 0)
+
+    def following(self, rows, numbers):
+        """The piece after the first `numbers` of each body, int32, be it the next block's; 0 after the last block's.
+
+        A block begins within a word where the one before it ends there.
+        """
+        flat = tf.gather(self._bounds, rows) + tf.cast(numbers, tf.int64)
+        is_piece = flat < self._bounds[-1]
+        return tf.where(is_piece, tf.cast(tf.gather(self._pieces, tf.where(is_piece, flat, 0)), tf.int32), 0)
 
     def characters(self, rows, firsts, lasts):
         """(start, end) in characters of the block's text of the spans from piece `firsts` to piece `lasts`, int32.

@@ -147,6 +147,7 @@ class Bundle:
             "retrieved": [
                 dict(zip(("block_id", "title", "probability"), block, strict=True))
                 for block in zip(*retrieved, strict=True)
+                if block[0]  # "" where there are fewer texts than places
             ],
             "index": self._index,
         }

@@ -4,6 +4,7 @@ import functools
 
 import tensorflow as tf
 
+from realm_tf.models import losses
 from realm_tf.models.fused import without_xla
 from realm_tf.serving import spans
 from realm_tf.serving.block_columns import BlockColumns
@@ -59,7 +60,8 @@ class AnswerGraph(tf.Module):
         """question string [B] -> the blocks that are read, [B, K], best first, with their texts.
 
         `retrieved_block_id`, `retrieved_title`, `retrieved_block_text`, `retrieved_url`: strings;
-        `retrieved_probability`: float32, p(z|x) among these K.
+        `retrieved_probability`: float32, p(z|x) among these K. Copies of one text take one place; where there are fewer
+        than K texts, the last places are empty strings of probability 0.
         """
         names = ("block_id", "title", "block_text", "url")
 
@@ -92,13 +94,48 @@ class AnswerGraph(tf.Module):
         return self._embed_queries(tf.ones([1, 2], tf.int32)).shape[1]
 
     def _search(self, queries_BD):
-        """(rows int64 [B, K], relevance scores float32 [B, K])."""
-        found = self._searcher.search(queries_BD, tf.constant(self._num_read))
-        shape = [None, self._num_read]
-        return tf.ensure_shape(found["rows"], shape), tf.ensure_shape(found["scores"], shape)
+        """(rows int64 [B, K], relevance scores float32 [B, K]) of the first blocks of different texts.
+
+        Copies of a text take one place, so that they crowd out no other. Where there are fewer texts, the last places
+        hold copies, whose score is `NEGATIVE`.
+        """
+
+        def search(wide):
+            found = self._searcher.search(queries_BD, wide)
+            rows_BT = tf.ensure_shape(found["rows"], [None, None])
+            return wide, rows_BT, tf.ensure_shape(found["scores"], [None, None]), self._is_first(rows_BT)
+
+        places, widest = self._num_read, min(self._num_read * spans.COPIES_SEEN, self._blocks.count)
+
+        def lacks_texts(wide, rows_BT, scores_BT, is_first_BT):
+            texts_B = tf.reduce_sum(tf.cast(is_first_BT, tf.int32), axis=1)
+            return (wide < widest) & tf.reduce_any(texts_B < places)
+
+        some = tf.TensorShape([None, None])
+        _, rows_BT, scores_BT, is_first_BT = tf.while_loop(
+            lacks_texts,
+            lambda wide, *_: search(tf.minimum(2 * wide, widest)),
+            search(tf.constant(places)),
+            shape_invariants=(tf.TensorShape([]), some, some, some),
+        )
+        order_BK = tf.argsort(tf.cast(~is_first_BT, tf.int32), axis=1, stable=True)[:, :places]
+        rows_BK, scores_BK, is_first_BK = (
+            tf.ensure_shape(tf.gather(values, order_BK, batch_dims=1), [None, places])
+            for values in (rows_BT, scores_BT, is_first_BT)
+        )
+        return rows_BK, tf.where(is_first_BK, scores_BK, losses.NEGATIVE)
+
+    def _is_first(self, rows_BT):
+        """Which blocks are the first of their text: bool [B, T]."""
+        texts_BT = self._blocks.strings("block_text", rows_BT)
+        same_BTT = texts_BT[:, :, None] == texts_BT[:, None, :]
+        return tf.argmax(same_BTT, axis=2, output_type=tf.int32) == tf.range(tf.shape(rows_BT)[1])
 
     def _retrieved(self, rows_BK, scores_BK, names):
-        strings = {f"retrieved_{name}": self._blocks.strings(name, rows_BK) for name in names}
+        is_read_BK = scores_BK > losses.NEGATIVE / 2
+        strings = {
+            f"retrieved_{name}": tf.where(is_read_BK, self._blocks.strings(name, rows_BK), "") for name in names
+        }
         return {**strings, "retrieved_probability": tf.nn.softmax(scores_BK)}
 
     # === Read ===
@@ -118,11 +155,9 @@ class AnswerGraph(tf.Module):
         )
         starts_BS, ends_BS = tf.where(in_body_BS, starts_BS, 0), tf.where(in_body_BS, ends_BS, 0)
         texts_BK = self._blocks.strings("block_text", rows_BK)
-        texts_BS = tf.strings.substr(
-            tf.gather(texts_BK, places_BS, batch_dims=1), starts_BS, ends_BS - starts_BS, unit="UTF8_CHAR"
-        )
+        texts_BS, is_part_BS = self._texts(tf.gather(texts_BK, places_BS, batch_dims=1), starts_BS, ends_BS)
         chosen_Bn, probability_Bn = spans.merge(
-            texts_BS, probabilities_BS, in_body_BS, self._num_answers, self._settings.add_up_spans
+            texts_BS, probabilities_BS, in_body_BS & ~is_part_BS, self._num_answers, self._settings.add_up_spans
         )
         is_answer_Bn = probability_Bn > 0
         rows_Bn = tf.gather(block_rows_BS, chosen_Bn, batch_dims=1)
@@ -134,6 +169,19 @@ class AnswerGraph(tf.Module):
         }
         values = {name: tf.where(is_answer_Bn, value, tf.zeros([], value.dtype)) for name, value in values.items()}
         return values | {"probability": probability_Bn} | self._retrieved(rows_BK, scores_BK, ("block_id", "title"))
+
+    def _texts(self, block_texts_BS, starts_BS, ends_BS):
+        """The texts of spans, and which of them are parts of numbers."""
+
+        def characters(first_BS, count_BS):
+            return tf.strings.substr(block_texts_BS, first_BS, count_BS, unit="UTF8_CHAR")
+
+        texts_BS = characters(starts_BS, ends_BS - starts_BS)
+        if self._settings.has_answer != "tokens":  # see `Answerer`
+            return texts_BS, tf.zeros(tf.shape(texts_BS), tf.bool)
+        first_BS = tf.maximum(starts_BS - spans.WINDOW, 0)
+        afters_BS = characters(ends_BS, tf.fill(tf.shape(ends_BS), spans.WINDOW))
+        return texts_BS, spans.parts_of_numbers(texts_BS, characters(first_BS, starts_BS - first_BS), afters_BS)
 
     def _read_rows(self, ids_BQ, lengths_B, rows_BK):
         """`spans.best_of_rows` of each question with each of its blocks, [B * K, ...].
@@ -157,13 +205,20 @@ class AnswerGraph(tf.Module):
                 self._tokenizer.sep_id,
                 self._lengths.reader,
             )
-            logits, positions, log_sums = spans.best_of_rows(self._read(ids_RJ, segments_RJ, training=False))
+            allowed = self._whole_words(ids_RJ, segments_RJ, tf.gather(rows_R, chosen), tf.gather(bodies_R, chosen))
+            logits, positions, log_sums = spans.best_of_rows(self._read(ids_RJ, segments_RJ, training=False), allowed)
             return {"logits": logits, "positions": positions, "log_sums": log_sums}
 
         count = tf.size(rows_R)
         found = _in_chunks(chunk, count, tf.clip_by_value(count // CHUNKS, 1, ROWS))
         back_R = tf.math.invert_permutation(order_R)
         return tuple(tf.gather(found[name], back_R) for name in ("logits", "positions", "log_sums"))
+
+    def _whole_words(self, ids_RJ, segments_RJ, rows_R, bodies_R):
+        if self._settings.has_answer != "tokens":  # see `Answerer`
+            return None
+        following_R, width = self._blocks.following(rows_R, bodies_R), self._read.max_span_width
+        return spans.whole_words(ids_RJ, segments_RJ, following_R, self._tokenizer.is_continuation, width)
 
 
 def _in_chunks(function, count, size):

@@ -42,6 +42,8 @@ def evaluate(context, questions, output, system="realm"):
 
     The newest corpus version of the run is searched, see `RunContext.updated`.
 
+    "exact_match" and "f1" are the official measures, which take 3.5 for 35 and C++ for C; "strict_match" does not.
+
     The lines tell the question, its answers, the prediction with its probability and source, and the ranks (1-based,
     up to `DEPTH`) of the blocks that hold an answer. A system that retrieves nothing has null for the source, the ranks
     and every measure of them.
@@ -94,6 +96,7 @@ def _line(context, question, rows, answer):
     hits = [] if rows is None else context.matchers([question])[0].blocks_with_answer(context.blocks, rows)
     is_sourced = answer.row != NULL
     correct = metrics.question_match(answer.text, question.answers, question.answer_type)
+    strictly = metrics.question_match(answer.text, question.answers, question.answer_type, strictly=True)
     overlap = float(correct) if question.answer_type == "regex" else metrics.f1(answer.text, question.answers)
     return {
         "question": question.text,
@@ -103,6 +106,7 @@ def _line(context, question, rows, answer):
         "probability": answer.probability,
         "exact_match": bool(correct),
         "f1": overlap,
+        "strict_match": bool(strictly),
         "block_id": context.blocks.block_id(answer.row) if is_sourced else None,
         "title": context.blocks.title(answer.row) if is_sourced else None,
         "ranks": None if rows is None else [int(rank) + 1 for rank in np.flatnonzero(hits)],
@@ -111,7 +115,7 @@ def _line(context, question, rows, answer):
 
 def _figures(lines):
     """Means over the lines of questions; null for what is measured on ranks, where there are none."""
-    means = {name: float(np.mean([line[name] for line in lines])) for name in ("exact_match", "f1")}
+    means = {name: float(np.mean([line[name] for line in lines])) for name in ("exact_match", "f1", "strict_match")}
     value = {"n": len(lines), **means}
     if any(line["ranks"] is None for line in lines):
         return value | dict.fromkeys(RETRIEVAL)

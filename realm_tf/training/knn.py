@@ -62,7 +62,7 @@ def evaluate_knn(context, output):
     accuracy, likelihood = ({n: float(np.concatenate(v).mean()) for n, v in d.items()} for d in (right, log_p))
     value = {
         "n": spans,
-        **dict.fromkeys(("exact_match", "f1", *RETRIEVAL, "answerable")),
+        **dict.fromkeys(("exact_match", "f1", "strict_match", *RETRIEVAL, "answerable")),
         "system": "knn",
         "tokens": int(sum(map(len, right[None]))),
         "masked_token_accuracy": accuracy[knn_memory.WEIGHT],

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from realm_tf.data.inputs import joint_inputs, query_inputs
+from realm_tf.data.inputs import following_pieces, joint_inputs, query_inputs
+from realm_tf.models import losses
+from realm_tf.serving.spans import COPIES_SEEN
 
 
 class QABatches:
@@ -21,10 +23,16 @@ class QABatches:
         self._wide = self._settings.retriever_beam
 
     def build(self, questions, with_answers=True, beam=None):
-        """(batch of numpy arrays, rows int64 [B, T] of the beam, question lengths [B])."""
+        """(batch of numpy arrays, rows int64 [B, T] of the beam, question lengths [B]).
+
+        Without answers, to answer, it has `following_ids` int32 [B * K] (`inputs.following_pieces`) in their place, and
+        copies of a text take one place of the beam: where there are fewer texts, the last places hold copies that have
+        the relevance score of a slot without a block.
+        """
         blocks = self.context.blocks
         question_ids, question_lengths = self.question_inputs(questions)
-        rows_BT, relevance = self.search(questions, question_ids, beam or self._wide)
+        search = self.search if with_answers else self._search_texts
+        rows_BT, relevance = search(questions, question_ids, min(beam or self._wide, len(blocks)))
         read_BK = rows_BT[:, : self._settings.reader_beam]
         joint_ids, joint_segments = self.read_inputs(question_ids, question_lengths, blocks, read_BK)
         batch = {
@@ -40,6 +48,8 @@ class QABatches:
                 for matcher, rows, length in zip(self.matchers(questions), read_BK, question_lengths, strict=True)
             ]
             batch["span_positive"] = self.span_positive(spans, joint_ids.shape[1])
+        else:
+            batch["following_ids"] = following_pieces(blocks, read_BK.reshape(-1), joint_segments)
         return batch, rows_BT, question_lengths
 
     def question_inputs(self, questions):
@@ -52,6 +62,27 @@ class QABatches:
         rows_BT, _ = self._index.search(self._query_fn(question_ids), min(wide, len(self.context.blocks)))
         embeddings_BTD = np.asarray(self._embeddings[rows_BT.reshape(-1)]).reshape(*rows_BT.shape, -1)
         return rows_BT, {"beam_embeddings": embeddings_BTD, "beam_valid": np.ones(rows_BT.shape, np.float32)}
+
+    def _search_texts(self, questions, question_ids, places):
+        """As `search`, the first blocks of different texts; see `AnswerGraph`, which does the same."""
+        wide, widest = places, min(places * COPIES_SEEN, len(self.context.blocks))
+        while True:
+            rows_BT, relevance = self.search(questions, question_ids, wide)
+            is_first_BT = np.array([_firsts([self.context.blocks.text(row) for row in rows]) for rows in rows_BT])
+            if wide >= widest or (is_first_BT.sum(axis=1) >= places).all():
+                break
+            wide = min(2 * wide, widest)
+        order_BT = np.argsort(~is_first_BT, axis=1, kind="stable")[:, :places]
+
+        def placed(values):
+            return np.take_along_axis(values, order_BT.reshape(order_BT.shape + (1,) * (values.ndim - 2)), axis=1)
+
+        relevance, is_first_BT = {name: placed(values) for name, values in relevance.items()}, placed(is_first_BT)
+        if "beam_valid" in relevance:
+            relevance["beam_valid"] = relevance["beam_valid"] * is_first_BT
+        else:
+            relevance["beam_scores"] = np.where(is_first_BT, relevance["beam_scores"], np.float32(losses.NEGATIVE))
+        return placed(rows_BT), relevance
 
     def read_inputs(self, question_ids, question_lengths, blocks, rows_BK):
         """`[CLS] question [SEP] body [SEP]` of each question with each of its blocks, int32 [B * K, J], and segments.
@@ -88,6 +119,12 @@ class QABatches:
                 for first, pieces in found:
                     positive[b, k, first, pieces - 1] = 1.0
         return positive
+
+
+def _firsts(texts):
+    """Which texts are the first of their copies: a list of bools."""
+    seen = {text: number for number, text in reversed(list(enumerate(texts)))}
+    return [seen[text] == number for number, text in enumerate(texts)]
 
 
 def draw(questions, step, batch_size, seed):

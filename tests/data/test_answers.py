@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from beam_jobs import split_blocks
+from realm_tf import metrics, patterns
 from realm_tf.data.answers import make_matchers
 from realm_tf.data.blocks import BlockStore
 from realm_tf.data.questions import Question
@@ -60,9 +61,12 @@ def surfaces(store, spans, row):
         (3, "BEYONCÉ", ["Beyoncé"]),
         (3, "Anna", ["Anna"]),
         (3, "'Vienna'", ["'Vienna'"]),
-        (4, "中", []),  # an unknown piece is not known to be the same word
+        (4, "中", ["中", "中"]),  # an unknown piece, known by its text
+        (4, "国", []),
         (4, "the king", ["the king", "the king"]),
-        (4, "king 字", []),
+        (4, "king 字", ["king 字"]),
+        (4, "KING  字", ["king 字"]),
+        (4, "king 中", []),
         (5, "king", []),  # "kings" and "kinging" go on
         (5, "kings", ["kings"]),
         (5, "the a in", ["the a in"]),
@@ -191,6 +195,25 @@ def test_a_question_of_unknown_or_empty_answers_matches_nothing(store, corpus):
         one = matcher(corpus, [answer])
         assert not one.blocks_with_answer(store, range(7)).any() and one.piece_spans(store, 4) == []
         assert one.blocks_with_answer(store, []).tolist() == []
+
+
+def test_a_pattern_that_never_ends_is_named_and_finds_nothing(store, corpus, capsys, monkeypatch):
+    monkeypatch.setattr(patterns, "SECONDS", 0.2)
+    (slow, other) = (r"(\w+ ?)+#", "Vienna")  # 2^n ways to cut the words before what is no "#"
+    one = matcher(corpus, [slow, other], "regex")
+    assert one.blocks_with_answer(store, range(7)).tolist() == matcher(corpus, [other]).blocks_with_answer(
+        store, range(7)
+    ).tolist()
+    assert surfaces(store, one.piece_spans(store, 2), 2) == ["Vienna"]
+    assert capsys.readouterr().err.count(repr(slow)) == 1  # told once, and not tried again
+    assert not metrics.regex_match("Anna was born in Vienna in January 1756", [slow])
+    assert metrics.regex_match("Vienna", [slow, other])
+
+
+@pytest.mark.parametrize("pattern", ["(((a?){30}){30}b", "a{99999999999}", "(" * 5000 + ")" * 5000])
+def test_a_pattern_that_cannot_be_compiled_is_named(corpus, pattern):
+    with pytest.raises(UserError, match="is not a valid regular expression"):
+        matcher(corpus, [pattern], "regex")
 
 
 def test_a_malformed_pattern_is_named(corpus):

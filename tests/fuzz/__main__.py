@@ -13,7 +13,7 @@ import time
 
 from hypothesis import strategies as st
 
-from tests.fuzz import checkpoints, documents, settings
+from tests.fuzz import checkpoints, documents, numbers, settings
 from tests.fuzz.door import Door, run
 
 
@@ -25,7 +25,8 @@ def main():
     arguments = parser.parse_args()
     began, tried, failures = time.monotonic(), 0, []
     with tempfile.TemporaryDirectory(prefix="realm_tf-fuzz-") as scratch, _server(scratch) as server_doors:
-        doors = [*documents.DOORS, *settings.DOORS, *checkpoints.doors(make_corpus(scratch), scratch), *server_doors]
+        doors = [*documents.DOORS, *numbers.DOORS, *settings.DOORS]
+        doors += [*checkpoints.doors(make_corpus(scratch), scratch), *server_doors]
         doors.append(Door("a paragraph of 10 MB", documents.long_paragraphs(10_000_000), documents.check_offsets, 0))
         doors = [door for door in doors if arguments.doors in door.name]
         total = sum(door.share for door in doors) or 1.0

@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.fuzz import checkpoints, documents, guided, settings
+from tests.fuzz import checkpoints, documents, guided, numbers, settings
 from tests.fuzz.door import Door, run
 
 CASES = 60
 
 
-@pytest.mark.parametrize("door", [*documents.DOORS, *settings.DOORS], ids=lambda door: door.name)
+@pytest.mark.parametrize("door", [*documents.DOORS, *numbers.DOORS, *settings.DOORS], ids=lambda door: door.name)
 def test_texts_and_settings(door):
     tried, failures = run(door, CASES, seed=0)
     assert tried >= CASES and not failures, failures

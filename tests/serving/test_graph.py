@@ -1,5 +1,6 @@
 """The exported graph: what it is made of, and that it answers as `evaluate` does."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,8 +11,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from realm_tf.data.questions import read_questions
+from realm_tf.data.questions import Question, read_questions
 from realm_tf.serving import graph as graph_lib
+from realm_tf.serving import spans
 from realm_tf.serving.bundle import export
 from realm_tf.serving.graph import AnswerGraph
 from realm_tf.training import evaluation
@@ -176,6 +178,60 @@ def test_an_answer_is_a_part_of_its_block(module, tiny_run):
             text, start, end = values["block_text"][b, i].decode(), values["start"][b, i], values["end"][b, i]
             assert text == context.blocks.text(row) and values["url"][b, i].decode() == context.blocks.url(row)
             assert text[start:end] == values["answer"][b, i].decode() != ""
+            assert not cut_at(text, start, end)
+
+
+def cut_at(text, start, end):
+    """Whether characters [start, end) begin or end within a word."""
+    return text[:start][-1:].isalnum() and text[start].isalnum() or text[end - 1].isalnum() and text[end:][:1].isalnum()
+
+
+@pytest.fixture(scope="module")
+def long_words(tiny_run, tmp_path_factory):
+    """(blocks, context): words of many pieces, bodies longer than what is read, and blocks that end within words."""
+    from beam_jobs import split_blocks
+    from realm_tf.data.blocks import BlockStore
+
+    folder, context = tmp_path_factory.mktemp("long"), RunContext(tiny_run)
+    words = ["zyxwvuq" * n for n in (1, 2, 9)] + ["qqxj", "3.5", "Ice", "x-rayqz", "1623", "the", "ox"]
+    rng = np.random.default_rng(0)
+    lines = [
+        json.dumps({"id": str(n), "title": "Water", "text": " ".join(rng.choice(words, 60)) + "."}) + "\n"
+        for n in range(12)
+    ]
+    (folder / "documents.jsonl").write_text("".join(lines))
+    split_blocks.run(str(folder / "documents.jsonl"), str(folder / "blocks"), str(context.tokenizer.path), 36)
+    return BlockStore(folder / "blocks"), context
+
+
+def test_no_answer_begins_or_ends_within_a_word(long_words, tmp_path):
+    """With any weights: in `evaluate`'s way and in the graph, which agree, where inputs end within bodies too."""
+    from realm_tf.retrieval.exact_index import ExactIndex, ExactSearcher
+    from realm_tf.serving.answerer import Answerer
+    from realm_tf.training.finetune import load_finetuned
+    from realm_tf.training.qa_batches import QABatches
+
+    blocks, context = long_words
+    lengths = dataclasses.replace(context.config.lengths, question=12, reader=40)
+    context = RunContext(context.workdir, dataclasses.replace(context.config, lengths=lengths))
+    (model, _), rng = load_finetuned(context), np.random.default_rng(1)
+    context.blocks = blocks
+    embeddings = rng.normal(size=(len(blocks), 16)).astype(np.float32)
+    batches = QABatches(context, ExactIndex(embeddings), embeddings, model.retriever.embed_queries)
+    questions = [Question(text, (), "string", "") for text in [*QUESTIONS, "What is ice?", "qqxj zyxwvuq?"]]
+    answered = Answerer(context, model, batches).answer(questions, 20)
+    graph = AnswerGraph(model, context.tokenizer, blocks, ExactSearcher(embeddings), context.config, 20)
+    values = {name: value.numpy() for name, value in graph.answer(tf.constant([q.text for q in questions])).items()}
+    seen = cut = 0
+    for b, (answers, _) in enumerate(answered):
+        given = values["probability"][b] > 0
+        assert [text.decode() for text in values["answer"][b][given]] == [a.text for a in answers]
+        for one in answers:
+            seen, cut = seen + 1, cut + cut_at(blocks.text(one.row), one.start, one.end)
+            # A word that goes on in the next block is no whole one either.
+            if one.end == len(blocks.text(one.row)) and one.row + 1 < len(blocks):
+                cut += bool(context.tokenizer.is_continuation[blocks.body_tokens(one.row + 1)[0]])
+    assert seen > 20 and cut == 0
 
 
 def test_batches_of_any_size(module):
@@ -236,6 +292,59 @@ def test_fewer_answers_than_asked_for(tiny_run, tmp_path):
     assert values["title"].tolist() == [[b"Water", b"", b""]]
     assert values["start"].tolist() == [[0, 0, 0]] and values["end"].tolist() == [[3, 0, 0]]
     assert values["retrieved_probability"].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("copies, others, depth", [(6, 3, 8), (40, 3, 64), (6, 0, 6)])
+def test_copies_of_a_text_take_one_place(tiny_run, tmp_path, copies, others, depth):
+    """In `evaluate`'s way and in the graph. Twice as many blocks are searched until one is no copy.
+
+    Two places are read: 2, 4, 8 blocks are searched to find the best that is no copy of 6, and so on.
+    """
+    from beam_jobs import split_blocks
+    from realm_tf.data.blocks import BlockStore
+    from realm_tf.data.inputs import query_inputs
+    from realm_tf.retrieval.exact_index import ExactIndex, ExactSearcher
+    from realm_tf.serving.answerer import Answerer
+    from realm_tf.training.finetune import load_finetuned
+    from realm_tf.training.qa_batches import QABatches
+
+    context = RunContext(tiny_run)
+    (model, _), settings = load_finetuned(context), context.config.finetune
+    texts = ["Greta Moe opened the tram in 1902."] * copies + [f"The tram {n} ran until 195{n}." for n in range(others)]
+    lines = [json.dumps({"id": str(n), "title": f"T{n}", "text": text}) + "\n" for n, text in enumerate(texts)]
+    (tmp_path / "documents.jsonl").write_text("".join(lines))
+    split_blocks.run(str(tmp_path / "documents.jsonl"), str(tmp_path / "blocks"), str(context.tokenizer.path), 64)
+    context.blocks = blocks = BlockStore(tmp_path / "blocks")
+    questions = [Question(text, (), "string", "") for text in ("Who opened the tram?", "Until when did the tram run?")]
+    # Every question prefers copies to others, by the sign of what all queries share.
+    embeddings = np.zeros((len(blocks), 16), np.float32)
+    tokens = context.tokenizer.tokenize([q.text for q in questions])
+    queries_BD = np.asarray(model.retriever.embed_queries(query_inputs(tokens, context.tokenizer, 32)[0]))
+    towards_D = queries_BD.mean(axis=0)
+    assert (queries_BD @ towards_D > 0).all()
+    for row in range(len(blocks)):
+        embeddings[row] = towards_D * (2 if blocks.text(row) == texts[0] else 1 + row / 100)
+    searched = []
+
+    class Counted(ExactIndex):
+        def search(self, queries, k):
+            searched.append(k)
+            return super().search(queries, k)
+
+    batches = QABatches(context, Counted(embeddings), embeddings, model.retriever.embed_queries)
+    answered = Answerer(context, model, batches).answer(questions, 5)
+    assert searched[-1] == min(depth, len(blocks), 2 * spans.COPIES_SEEN) and settings.reader_beam == 2
+    graph = AnswerGraph(model, context.tokenizer, blocks, ExactSearcher(embeddings), context.config, 5)
+    values = {name: value.numpy() for name, value in graph.answer(tf.constant([q.text for q in questions])).items()}
+    for b, (answers, retrieved) in enumerate(answered):
+        expected = [texts[0]] + ([f"The tram {others - 1} ran until 195{others - 1}."] if others else [])
+        assert [blocks.text(one.row) for one in retrieved] == expected
+        ids = [blocks.block_id(one.row).encode() for one in retrieved] + [b""] * (2 - len(expected))
+        assert values["retrieved_block_id"][b].tolist() == ids
+        np.testing.assert_allclose(values["retrieved_probability"][b].sum(), 1, atol=1e-6)
+        given = values["probability"][b] > 0
+        assert [text.decode() for text in values["answer"][b][given]] == [a.text for a in answers]
+        np.testing.assert_allclose(values["probability"][b][given], [a.probability for a in answers], atol=1e-5)
 
 
 # ----- warm-up -------------------------------------------------------------------------------------------------------

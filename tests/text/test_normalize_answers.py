@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from realm_tf import metrics
-from realm_tf.text.answers import normalize_answers
+from realm_tf.text.answers import normalize_answers, strict_answers
 
 
 def known(character):
@@ -26,3 +26,14 @@ TEXTS = st.lists(PIECES | CHARACTERS, max_size=12).map("".join)
 def test_it_is_the_twin_of_the_metric(texts):
     found = [value.decode() for value in normalize_answers(tf.constant([text.encode() for text in texts])).numpy()]
     assert found == [metrics.normalize_answer(text) for text in texts]
+
+
+MARKS = st.sampled_from(["3.5", "-5", "C++", "1,000", ",", "5", "000", "#", "$", '"', "(", "]", "...", "?", "a "])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(PIECES | MARKS | CHARACTERS, max_size=12).map("".join), min_size=1, max_size=8))
+@example(["the the who", "a the x", "1,000,000,000", "x\x02\x03", " , ", '"a" b', "1,000 2,000", "жa", "\x85.5\x1c"])
+def test_so_is_the_strict_key(texts):
+    found = [value.decode() for value in strict_answers(tf.constant([text.encode() for text in texts])).numpy()]
+    assert found == [metrics.strict_answer(text) for text in texts]
