@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.errors import UserError
+from realm_tf.literal_path import literal
 from realm_tf.progress import say
 from realm_tf.text import tokenizer  # noqa: F401 (TensorFlow Text's operations, which every export holds)
 
@@ -84,7 +85,9 @@ def export(context, system="realm", output=None, searcher="exact", num_answers=N
 
 def _check(path, model_path, questions):
     """Asks a version that is not published yet. Raises `UserError` if it answers nothing."""
-    values = tf.saved_model.load(path).signatures["serving_default"](question=tf.constant(questions))
+    with literal(path) as folder:
+        module = tf.saved_model.load(folder)
+    values = module.signatures["serving_default"](question=tf.constant(questions))
     # Where logits are not finite there is no answer, and the probability of the blocks is not finite itself.
     found = values["probability"].numpy().max() > 0 and np.isfinite(values["retrieved_probability"].numpy()).all()
     if not found:
@@ -106,7 +109,8 @@ class Bundle:
 
             scann_index.register_ops()
         # The module owns the variables: it lives as long as the signature is called.
-        self._module = tf.saved_model.load(self.path)
+        with literal(self.path) as folder:
+            self._module = tf.saved_model.load(folder)
         self._answer = self._module.signatures["serving_default"]
         self._index, self._num_answers = manifest["index"], manifest["answers"]
 
