@@ -23,7 +23,9 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _SPACES = re.compile(r"[ \t]+")
 _SPACED_NEWLINE = re.compile(r" ?\n ?")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_DOC = re.compile(r"<doc\s+([^>]*)>\s*")
+_DOC = re.compile(r"<doc\s+(.*)>\s*")
+# As WikiExtractor writes them, with a semicolon: without one, an ampersand is likelier meant as it stands.
+_ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]*);")
 _ATTRIBUTE = re.compile(r'(\w+)="(.*?)"(?=\s+\w+="|\s*$)')
 
 
@@ -161,7 +163,7 @@ def _cleaned(document):
 
 
 def _read_json(path, _, broken):
-    repeats_title = os.path.basename(path).startswith("wiki_")
+    by_name = os.path.basename(path).startswith("wiki_")
     for number, raw in lines.raw_lines(path):
         if raw.strip():
             try:
@@ -169,7 +171,7 @@ def _read_json(path, _, broken):
             except UserError as error:
                 broken(error)
                 continue
-            yield _without_title(document) if repeats_title else document
+            yield _of_extractor(document) if by_name or "?curid=" in document.url else document
 
 
 def _from_object(record, where):
@@ -186,11 +188,25 @@ def _from_object(record, where):
     return Document(identity or "", record["title"], record["text"], url or "")
 
 
-def _without_title(document):
-    """WikiExtractor begins the text with the title."""
-    rest = document.text.lstrip().removeprefix(document.title)
-    repeated = len(rest) < len(document.text.lstrip()) and rest.lstrip(" ").startswith(("\n", "\r"))
-    return dataclasses.replace(document, text=rest) if repeated else document
+def _of_extractor(document):
+    """A document of WikiExtractor's, text or JSON: with entities, and with the title as the first line of the text.
+
+    The text is unescaped once, for an article may be about entities; but one and the same title may be escaped once in
+    one place and twice in the other.
+    """
+    title, text, url = (_unescaped(part) for part in (document.title, document.text, document.url))
+    first, end, rest = text.lstrip().partition("\n")
+    if end and _plain_title(first) == _plain_title(title):
+        text = rest
+    return Document(document.id, title, text, url)
+
+
+def _unescaped(text):
+    return _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
+
+
+def _plain_title(title):
+    return " ".join(_unescaped(_unescaped(title)).split())
 
 
 def _read_wiki(path, _, broken):
@@ -222,9 +238,7 @@ def _read_wiki(path, _, broken):
 def _from_wiki(attributes, body, where):
     if "title" not in attributes:
         raise UserError(f"{where}: <doc> has no title: every document needs one")
-    title = html.unescape(attributes["title"])
-    document = Document(attributes.get("id", ""), title, body, html.unescape(attributes.get("url", "")))
-    return _without_title(document)
+    return _of_extractor(Document(attributes.get("id", ""), attributes["title"], body, attributes.get("url", "")))
 
 
 def _read_tsv(path, _, broken):

@@ -234,3 +234,35 @@ def test_damaged_archive(tmp_path):
     path.write_bytes(gzip.compress((line * 9).encode())[:-2000])
     with pytest.raises(UserError, match="is damaged after line"):
         read(path)
+
+
+MARLOW = "Marlow &amp; Finch was big. 3 &lt; 4 &quot;loaves&quot; &#39;sold&#39;, &#163;2&#xa0;each; AT&T; &amp;amp;"
+PLAIN_MARLOW = "Marlow & Finch was big. 3 < 4 \"loaves\" 'sold', £2\xa0each; AT&T; &amp;"
+
+
+@pytest.mark.parametrize("title_line", ["Marlow &amp; Finch", "Marlow & Finch", "Marlow  &amp;amp; Finch "])
+@pytest.mark.parametrize("form", ["text", "json", "json by its url"])
+def test_wikiextractor_s_entities(form, title_line, tmp_path):
+    """Title and body are unescaped once, alike; the title is no line of the body however often that is escaped."""
+    title, url, text = "Marlow &amp; Finch", "https://example.org/wiki?curid=501", f"{title_line}\n\n{MARLOW}\n"
+    if form == "text":
+        path = tmp_path / "wiki_00"
+        path.write_text(f'<doc id="501" url="{url}" title="{title}">\n{text}\n</doc>\n')
+    else:
+        path = tmp_path / ("wiki_00" if form == "json" else "pages.jsonl")
+        path.write_text(json.dumps({"id": "501", "url": url, "title": title, "text": text}) + "\n")
+    assert [(d.title, d.text) for d in read(path)[0]] == [("Marlow & Finch", PLAIN_MARLOW)]
+
+
+def test_a_mark_of_wikiextractor_in_the_text_stays(tmp_path):
+    path = tmp_path / "wiki_00"
+    path.write_text(
+        '<doc id="1" url="u" title="a > b">\na > b\n\n&lt;doc id="9" title="x"&gt;\n&lt;/doc&gt;\nEnd.\n</doc>\n'
+    )
+    assert [(d.title, d.text) for d in read(path)[0]] == [("a > b", '<doc id="9" title="x">\n</doc>\nEnd.')]
+
+
+def test_other_json_keeps_its_entities(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"title": "&amp;", "text": "&amp; is an entity."}\n')
+    assert [(d.title, d.text) for d in read(path)[0]] == [("&amp;", "&amp; is an entity.")]

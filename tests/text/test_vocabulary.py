@@ -45,9 +45,10 @@ def test_an_encoder_s_folder_counts_the_same_pieces(tmp_path):
     from realm_tf.config import EncoderConfig
     from realm_tf.models.encoder import resolve
 
-    tiny_folders.write(tmp_path, "RealmEmbedder")
+    folder = tmp_path / "hf"
+    tiny_folders.write(folder, "RealmEmbedder")
     pieces = tiny_folders.vocabulary(tiny_folders.SIZES["vocab_size"] - 1)
     pieces.insert(7, "\u2028")
-    (tmp_path / "vocab.txt").write_bytes("".join(f"{piece}\n" for piece in pieces).encode())
-    path = resolve(EncoderConfig(init=f"hf:{tmp_path}")).vocabulary_path  # which compares the two
+    (folder / "vocab.txt").write_bytes("".join(f"{piece}\n" for piece in pieces).encode())
+    path = resolve(EncoderConfig(init=f"hf:{folder}")).vocabulary_path  # which compares the two
     assert read_vocabulary(path) == pieces
