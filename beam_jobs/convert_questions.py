@@ -18,6 +18,7 @@ from absl import flags
 from realm_tf import artifacts, checksums
 from realm_tf import flags as shared_flags
 from realm_tf.data.questions import ANSWER_TYPES, read_questions
+from realm_tf.data.source_paths import split_paths
 from realm_tf.errors import UserError
 from realm_tf.progress import say
 
@@ -122,7 +123,7 @@ def main(argv):
         raise UserError("--output is missing: see --help")
     inputs = {}
     for split in SPLITS:
-        paths = [path for value in getattr(values, split) for path in value.split(",") if path]
+        paths = [path for value in getattr(values, split) for path in split_paths(value)]
         inputs[split] = [QuestionFile(path, set=values.set_name) for path in paths]
     run(inputs, values.output, values.answer_type, argv[1:])
 

@@ -18,6 +18,7 @@ from absl import flags
 
 from realm_tf import artifacts, checksums
 from realm_tf import flags as shared_flags
+from realm_tf.data.source_paths import split_paths
 from realm_tf.errors import UserError
 from realm_tf.progress import say
 
@@ -57,8 +58,7 @@ def run(
 
     block_writer.check_block_length(max_block_length)
     tokenizer = Tokenizer(vocabulary)
-    paths = input.split(",") if isinstance(input, str) else [str(path) for path in input]
-    paths = [path.strip() for path in paths if path.strip()]
+    paths = split_paths(input) if isinstance(input, str) else [str(path) for path in input if str(path).strip()]
     counters = collections.Counter()
     sources = [source for path in paths for source in list_sources(path, counters)]
     if not sources:
@@ -157,7 +157,7 @@ def main(argv):
         if not getattr(values, name):
             raise UserError(f"--{name} is missing: see --help")
     run(
-        [path for value in values.input for path in value.split(",")],
+        [path for value in values.input for path in split_paths(value)],
         values.output,
         values.vocabulary,
         max_block_length=values.max_block_length,

@@ -10,7 +10,8 @@ import html
 import os
 import re
 
-from realm_tf.data import lines
+from realm_tf.data import headings, lines
+from realm_tf.data.source_paths import files_below, shown
 from realm_tf.errors import UserError
 
 TSV_HEADER = ["id", "text", "title"]
@@ -65,7 +66,10 @@ def list_sources(path, counters=None):
     if os.path.isdir(path):
         return _list_folder(path, counters)
     if not os.path.exists(path):
-        raise UserError(f"{path} does not exist: give a file or folder of documents")
+        raise UserError(
+            f"{path} does not exist: give a file or folder of documents (commas divide paths; one that has a comma is "
+            "taken whole if it exists)"
+        )
     kind = _kind(path)
     if kind == "empty":
         raise UserError(f"{path} is empty: give a file with documents")
@@ -76,17 +80,14 @@ def list_sources(path, counters=None):
 
 def _list_folder(folder, counters):
     sources, texts = [], []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(name for name in names if not name.startswith(".")):
-            path = os.path.join(parent, name)
-            kind = _kind(path)
-            if kind == "text":
-                texts.append(path)
-            elif kind in ("json", "wiki", "tsv"):
-                sources.append(Source(kind, (path,), folder))
-            else:
-                counters["empty_file" if kind == "empty" else "unrecognised_file"] += 1
+    for path in files_below(folder, counters):
+        kind = _kind(path)
+        if kind == "text":
+            texts.append(path)
+        elif kind in ("json", "wiki", "tsv"):
+            sources.append(Source(kind, (path,), folder))
+        else:
+            counters["empty_file" if kind == "empty" else "unrecognised_file"] += 1
     # Many small files make one source, so that each worker gets a call's worth of text.
     for i in range(0, len(texts), _TEXT_FILES_A_SOURCE):
         sources.append(Source("text", tuple(texts[i : i + _TEXT_FILES_A_SOURCE]), folder))
@@ -273,24 +274,14 @@ def _read_text(path, root, broken):
             return
         except Exception as error:  # each decompressor has errors of its own
             raise UserError(f"{path} is damaged ({error}): copy or download it again") from error
-    identity = os.path.relpath(path, root or ".").replace(os.sep, "/")
-    stem = os.path.splitext(os.path.basename(lines.strip_compression(path)))[0]
-    yield Document(identity, *_title_and_text(text, stem), "")
-
-
-def _title_and_text(text, stem):
-    """The first markdown heading, else a short first line that is no sentence, else the stem; and the other text."""
-    all_lines = clean_text(text).split("\n")
-    heading = next((i for i, line in enumerate(all_lines) if re.match(r"#{1,6} \S", line)), None)
-    if heading is not None:
-        title = all_lines[heading].lstrip("#").strip().rstrip("#").strip()
-    else:
-        heading, title = 0, all_lines[0]
-        if len(title) > 80 or title.endswith((".", "!", "?", ",", ";", ":")):
-            return stem, text
-    around = ("\n".join(part).strip() for part in (all_lines[:heading], all_lines[heading + 1 :]))
-    rest = "\n\n".join(part for part in around if part)
-    return (title, rest) if title and rest else (stem, text)
+    identity = shown(os.path.relpath(path, root or ".")).replace(os.sep, "/")
+    stem = shown(os.path.splitext(os.path.basename(lines.strip_compression(path)))[0])
+    is_markdown = lines.strip_compression(path).lower().endswith(".md")
+    split = headings.split_markdown if is_markdown else headings.split_plain
+    # Before blanks are cleaned away: by their indentation Markdown tells code.
+    title, rest = (clean_text(part) for part in split(_CONTROLS.sub("", _NEWLINES.sub("\n", text))))
+    title = title.replace("\n", " ")
+    yield Document(identity, *((title, rest) if title and rest else (stem, text)), "")
 
 
 _READERS = {"json": _read_json, "wiki": _read_wiki, "tsv": _read_tsv, "text": _read_text}
