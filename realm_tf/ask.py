@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 
 from realm_tf import flags
 from realm_tf.errors import UserError
+from realm_tf.text.blank import is_blank
 
 EXPORT_DIR = absl_flags.DEFINE_string("export_dir", None, "Directory with exported versions; the newest is used.")
 QUESTION = absl_flags.DEFINE_string("question", None, "The question; without it, standard input is read.")
@@ -22,19 +23,21 @@ NUM_ANSWERS = absl_flags.DEFINE_integer("num_answers", 5, "At most so many answe
 def main(_):
     if not EXPORT_DIR.value:
         raise UserError("say where the export is: --export_dir=runs/demo/export")
-    if QUESTION.value is not None and not QUESTION.value.strip():
-        raise UserError("--question is empty")
+    if QUESTION.value is not None and is_blank(QUESTION.value):
+        raise UserError("--question is blank: give a question with a word in it")
     from realm_tf.serving.bundle import Bundle
 
     bundle = Bundle(EXPORT_DIR.value)
     if QUESTION.value is not None:
         print(json.dumps(bundle.ask([QUESTION.value], NUM_ANSWERS.value)[0], ensure_ascii=False, indent=2))
         return
-    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    for line in sys.stdin:
-        if line.strip():
+    sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # editors of Windows begin a file with a mark
+    for number, line in enumerate(sys.stdin, 1):
+        if not is_blank(line):
             answer = bundle.ask([line.strip()], NUM_ANSWERS.value)[0]
             print(json.dumps(answer, ensure_ascii=False), flush=True)
+        elif line.strip():
+            print(f"line {number} is blank: it has no character to read, and no answer", file=sys.stderr)
 
 
 if __name__ == "__main__":
