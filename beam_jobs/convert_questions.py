@@ -73,10 +73,12 @@ def run(inputs, output, answer_type="string", pipeline_args=()):
         for split in splits:
             counts[split] = _merge(of_split[split], os.path.join(tmp, f"{split}.jsonl"), counters, sets)
         shutil.rmtree(folder)
-        manifest.update(counts=counts, counters=dict(sorted(counters.items())), sets=sorted(sets))
+        found = {name: count for name, count in sorted(counters.items()) if count}
+        manifest.update(counts=counts, counters=found, sets=sorted(sets))
         manifest["sources"] = checksums.of_sources(file.path for _, (_, file) in items)
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
-    say(f"{output}: questions: {listed}; dropped: {counters['duplicate_question']} duplicate questions")
+    more = f"; {merged} answers of theirs went to the first of each" if (merged := counters["merged_answer"]) else ""
+    say(f"{output}: questions: {listed}; dropped: {counters['duplicate_question']} duplicate questions{more}")
     return manifest
 
 
@@ -98,22 +100,28 @@ def make_shard(work):
 
 
 def _merge(shards, path, counters, sets):
-    """Writes the questions of a split, each (set, question) once; returns how many."""
+    """Writes the questions of a split; returns how many.
+
+    A question of a set that comes again, however it is spaced, is written once, with the answers of all.
+    """
     from realm_tf.data import flat_files
 
-    seen = set()
+    records = {}
+    for shard in shards:
+        for line in flat_files.read_column(shard, "lines").tobytes().decode().splitlines():
+            record = json.loads(line)
+            # Strings and patterns are compared in different ways: such a pair cannot be one question.
+            identity = record["set"], " ".join(record["question"].split()), record["answer_type"]
+            first = records.setdefault(identity, record)
+            if first is not record:
+                more = [answer for answer in record["answer"] if answer not in first["answer"]]
+                first["answer"] += more
+                counters["duplicate_question"] += 1
+                counters["merged_answer"] += len(more)
+    sets |= {record["set"] for record in records.values()}
     with open(path, "w", encoding="utf-8") as output:
-        for shard in shards:
-            for line in flat_files.read_column(shard, "lines").tobytes().decode().splitlines():
-                record = json.loads(line)
-                identity = record["set"], record["question"]
-                if identity in seen:
-                    counters["duplicate_question"] += 1
-                    continue
-                seen.add(identity)
-                sets.add(record["set"])
-                output.write(json.dumps(record, ensure_ascii=False) + "\n")
-    return len(seen)
+        output.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
+    return len(records)
 
 
 def main(argv):

@@ -119,7 +119,8 @@ def read_documents(source, counters=None, drop_list_pages=True, skip_malformed=F
 
     Args:
       source: from `list_sources`.
-      counters: optional `collections.Counter`; what is dropped is counted in "empty_text", "list_page", "malformed".
+      counters: optional `collections.Counter`; what is dropped is counted in "empty_text", "list_page", "malformed",
+        and in "nan_title" the titles that are pandas' word for none.
       drop_list_pages: drop "List of ...", "Index of ...", "Outline of ..." and "... (disambiguation)", as ORQA does.
       skip_malformed: count and skip a broken record instead of raising.
 
@@ -135,6 +136,10 @@ def read_documents(source, counters=None, drop_list_pages=True, skip_malformed=F
     for path in source.paths:
         for document in _READERS[source.kind](path, source.root, broken):
             document = _cleaned(document)
+            if document.title == "nan" and source.kind in ("json", "tsv"):
+                # What pandas makes of a missing value; the article on the number is "NaN".
+                counters["nan_title"] += 1
+                document = dataclasses.replace(document, title="")
             if not document.text:
                 counters["empty_text"] += 1
             elif drop_list_pages and is_list_page(document.title):
@@ -180,7 +185,8 @@ def _from_object(record, where):
         if not isinstance(record.get(name), str):
             what = "is not a string" if name in record else "is missing"
             raise UserError(f'{where}: "{name}" {what}: every line needs a "title" and a "text"')
-    identity, url = record.get("id"), record.get("url")
+    # BEIR's corpora call it _id.
+    identity, url = record["id"] if record.get("id") is not None else record.get("_id"), record.get("url")
     if isinstance(identity, int) and not isinstance(identity, bool):
         identity = str(identity)
     for name, value in (("id", identity), ("url", url)):

@@ -266,3 +266,44 @@ def test_other_json_keeps_its_entities(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"title": "&amp;", "text": "&amp; is an entity."}\n')
     assert [(d.title, d.text) for d in read(path)[0]] == [("&amp;", "&amp; is an entity.")]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [({"_id": "MED-10"}, "MED-10"), ({"_id": 7}, "7"), ({"id": "a", "_id": "b"}, "a"), ({"id": None, "_id": "b"}, "b")],
+)
+def test_the_id_of_beir_s_corpora(record, expected, tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(json.dumps({**record, "title": "T", "text": "x"}) + "\n")
+    assert [d.id for d in read(path)[0]] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"title": "A", "text": "x"},\n {"title": "B", "text": "y"}]\n', "an array of JSON"),
+        ('[{"title": "A", "text": "x"}]', "an array of JSON"),
+        ("[\n]", "an array of JSON"),
+        ('{\n "title": "A",\n "text": "x"\n}\n', "a JSON object over several lines"),
+    ],
+)
+def test_json_that_is_not_in_lines_is_called_what_it_is(text, said, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"a.json: {said}, where one object a line is read") as error:
+        read(path)
+    assert "broken" not in str(error.value) and "jq -c" in str(error.value)
+
+
+def test_a_title_that_pandas_made_of_none_is_none(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("id\ttext\ttitle\n1\tx\tnan\n2\ty\tNaN\n")
+    documents, counters = read(path)
+    assert [d.title for d in documents] == ["", "NaN"] and counters["nan_title"] == 1  # NaN is an article of its own
+
+
+def test_the_number_nan_is_no_title(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"title": NaN, "text": "x"}\n')
+    with pytest.raises(UserError, match='"title" is not a string'):
+        read(path)
