@@ -52,7 +52,7 @@ def run(
     Returns: the manifest. Raises: `UserError` for bad input; nothing is published then.
     """
     from beam_jobs import sharded
-    from realm_tf.data import block_writer
+    from realm_tf.data import block_writer, unknown_pieces
     from realm_tf.data.documents import list_sources
     from realm_tf.text.tokenizer import Tokenizer
 
@@ -76,8 +76,12 @@ def run(
         shutil.rmtree(shards_folder)
         shutil.rmtree(documents_folder)
         counters.update(merged.pop("counters"))
+        unknown = unknown_pieces.count(tmp, tokenizer.unk_id)
+        manifest["unknown_pieces"] = unknown.total
         manifest.update(merged, counters=dict(sorted(counters.items())), sources=checksums.of_sources(paths))
     say(_summary(manifest, shown_as or output))
+    if unknown.documents:
+        say(f"warning: {unknown.told()}: what the vocabulary lacks can be no answer")
     return manifest
 
 
@@ -145,7 +149,8 @@ def _tokenizer(vocabulary):
 def _summary(manifest, name):
     dropped = ", ".join(f"{count} {of.replace('_', ' ')}" for of, count in manifest["counters"].items() if count)
     return (
-        f"{name}: {manifest['documents']} documents, {manifest['blocks']} blocks, {manifest['pieces']} word pieces; "
+        f"{name}: {manifest['documents']} documents, {manifest['blocks']} blocks, {manifest['pieces']} word pieces, "
+        f"{manifest['unknown_pieces'] / max(manifest['pieces'], 1):.1%} of them outside the vocabulary; "
         f"dropped: {dropped or 'nothing'}"
     )
 
