@@ -21,6 +21,7 @@ from realm_tf import artifacts, checksums
 from realm_tf import flags as shared_flags
 from realm_tf.data.question_contexts import ContextsBeside, shortened
 from realm_tf.data.questions import ANSWER_TYPES, read_questions
+from realm_tf.data.source_paths import split_paths
 from realm_tf.errors import UserError
 from realm_tf.progress import say
 
@@ -75,13 +76,16 @@ def run(inputs, output, answer_type="string", pipeline_args=()):
         for split in splits:
             counts[split] = _merge(of_split[split], os.path.join(tmp, f"{split}.jsonl"), counters, sets)
         shutil.rmtree(folder)
-        manifest.update(counts=counts, counters=dict(sorted(counters.items())), sets=sorted(sets))
+        found = {name: count for name, count in sorted(counters.items()) if count}
+        manifest.update(counts=counts, counters=found, sets=sorted(sets))
         paths = [file.path for _, (_, file) in items]
         contexts = [ContextsBeside(path).path for path in paths] if counters["context"] else []
         manifest["sources"] = checksums.of_sources(dict.fromkeys([*paths, *filter(None, contexts)]))
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
     with_context = f", {counters['context']} with a context" if counters["context"] else ""
-    say(f"{output}: questions: {listed}{with_context}; dropped: {counters['duplicate_question']} duplicate questions")
+    more = f"; {merged} answers of theirs went to the first of each" if (merged := counters["merged_answer"]) else ""
+    dropped = f"{counters['duplicate_question']} duplicate questions{more}"
+    say(f"{output}: questions: {listed}{with_context}; dropped: {dropped}")
     return manifest
 
 
@@ -104,24 +108,29 @@ def make_shard(work):
 
 
 def _merge(shards, path, counters, sets):
-    """Writes the questions of a split, each (set, question) once; returns how many."""
+    """Writes the questions of a split; returns how many.
+
+    A question of a set that comes again, however it is spaced, is written once, with the answers of all.
+    """
     from realm_tf.data import flat_files
 
-    seen = set()
+    records = {}
+    for shard in shards:
+        for line in flat_files.read_column(shard, "lines").tobytes().decode().splitlines():
+            record = json.loads(line)
+            # Strings and patterns are compared in different ways: such a pair cannot be one question.
+            identity = record["set"], " ".join(record["question"].split()), record["answer_type"]
+            first = records.setdefault(identity, record)
+            if first is not record:
+                more = [answer for answer in record["answer"] if answer not in first["answer"]]
+                first["answer"] += more
+                counters["duplicate_question"] += 1
+                counters["merged_answer"] += len(more)
+    sets |= {record["set"] for record in records.values()}
     with open(path, "w", encoding="utf-8") as output:
-        for shard in shards:
-            for line in flat_files.read_column(shard, "lines").tobytes().decode().splitlines():
-                record = json.loads(line)
-                identity = record["set"], record["question"]
-                if identity in seen:
-                    counters["duplicate_question"] += 1
-                    continue
-                seen.add(identity)
-                sets.add(record["set"])
-                if "context" in record:
-                    counters["context"] += 1
-                output.write(json.dumps(record, ensure_ascii=False) + "\n")
-    return len(seen)
+        output.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
+    counters["context"] += sum("context" in record for record in records.values())
+    return len(records)
 
 
 def main(argv):
@@ -131,7 +140,7 @@ def main(argv):
         raise UserError("--output is missing: see --help")
     inputs = {}
     for split in SPLITS:
-        paths = [path for value in getattr(values, split) for path in value.split(",") if path]
+        paths = [path for value in getattr(values, split) for path in split_paths(value)]
         inputs[split] = [QuestionFile(path, set=values.set_name) for path in paths]
     run(inputs, values.output, values.answer_type, argv[1:])
 

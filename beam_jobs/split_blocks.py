@@ -18,6 +18,7 @@ from absl import flags
 
 from realm_tf import artifacts, checksums
 from realm_tf import flags as shared_flags
+from realm_tf.data.source_paths import split_paths
 from realm_tf.errors import UserError
 from realm_tf.progress import Progress, say
 
@@ -54,14 +55,13 @@ def run(
 
     Returns: the manifest. Raises: `UserError` for bad input; nothing is published then.
     """
-    from realm_tf.data import block_writer
+    from realm_tf.data import block_writer, unknown_pieces
     from realm_tf.data.documents import list_sources
     from realm_tf.text.tokenizer import Tokenizer
 
     block_writer.check_block_length(max_block_length)
     tokenizer = Tokenizer(vocabulary)
-    paths = input.split(",") if isinstance(input, str) else [str(path) for path in input]
-    paths = [path.strip() for path in paths if path.strip()]
+    paths = split_paths(input) if isinstance(input, str) else [str(path) for path in input if str(path).strip()]
     counters = collections.Counter()
     sources = [source for path in paths for source in list_sources(path, counters)]
     if not sources:
@@ -87,8 +87,12 @@ def run(
         shutil.rmtree(shards_folder)
         shutil.rmtree(documents_folder)
         counters.update(merged.pop("counters"))
+        unknown = unknown_pieces.count(tmp, tokenizer.unk_id)
+        manifest["unknown_pieces"] = unknown.total
         manifest.update(merged, counters=dict(sorted(counters.items())))
     say(_summary(manifest, shown_as or output))
+    if unknown.documents:
+        say(f"warning: {unknown.told()}: what the vocabulary lacks can be no answer")
     return manifest
 
 
@@ -176,7 +180,8 @@ def _tokenizer(vocabulary):
 def _summary(manifest, name):
     dropped = ", ".join(f"{count} {of.replace('_', ' ')}" for of, count in manifest["counters"].items() if count)
     return (
-        f"{name}: {manifest['documents']} documents, {manifest['blocks']} blocks, {manifest['pieces']} word pieces; "
+        f"{name}: {manifest['documents']} documents, {manifest['blocks']} blocks, {manifest['pieces']} word pieces, "
+        f"{manifest['unknown_pieces'] / max(manifest['pieces'], 1):.1%} of them outside the vocabulary; "
         f"dropped: {dropped or 'nothing'}"
     )
 
@@ -188,7 +193,7 @@ def main(argv):
         if not getattr(values, name):
             raise UserError(f"--{name} is missing: see --help")
     run(
-        [path for value in values.input for path in value.split(",")],
+        [path for value in values.input for path in split_paths(value)],
         values.output,
         values.vocabulary,
         max_block_length=values.max_block_length,

@@ -16,6 +16,7 @@ from absl import flags as absl_flags
 
 from realm_tf import flags
 from realm_tf.errors import UserError
+from realm_tf.text.blank import is_blank
 
 DOCUMENTS = flags.define_documents()
 WORKDIR = flags.define_documents_workdir()
@@ -29,17 +30,19 @@ def main(_):
         raise UserError("say what to answer from, one of both: --documents=FOLDER, or --export_dir=runs/demo/export")
     if WORKDIR.value and DOCUMENTS.value is None:
         raise UserError("--workdir is where --documents keeps its work: an export is given by --export_dir alone")
-    if QUESTION.value is not None and not QUESTION.value.strip():
-        raise UserError("--question is empty")
+    if QUESTION.value is not None and is_blank(QUESTION.value):
+        raise UserError("--question is blank: give a question with a word in it")
     bundle = _bundle()
     if QUESTION.value is not None:
         print(json.dumps(bundle.ask([QUESTION.value], NUM_ANSWERS.value)[0], ensure_ascii=False, indent=2))
         return
-    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    for line in sys.stdin:
-        if line.strip():
+    sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # editors of Windows begin a file with a mark
+    for number, line in enumerate(sys.stdin, 1):
+        if not is_blank(line):
             answer = bundle.ask([line.strip()], NUM_ANSWERS.value)[0]
             print(json.dumps(answer, ensure_ascii=False), flush=True)
+        elif line.strip():
+            print(f"line {number} is blank: it has no character to read, and no answer", file=sys.stderr)
 
 
 def _bundle():

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 
+from realm_tf.data.source_paths import files_below
 from realm_tf.errors import UserError
 
 FILES, SEAL = "files", "checksum"  # keys of a manifest
@@ -70,10 +71,10 @@ def of_sources(paths):
 def _of_source(path):
     if not os.path.isdir(path):
         return {"files": 1, "bytes": os.path.getsize(path), "sha256": digest(path)}
-    names = sorted(name for name in _files_below(path) if not any(p.startswith(".") for p in name.split(os.sep)))
+    names = sorted(os.path.relpath(file, path) for file in files_below(path))
     value = hashlib.sha256()
     for name in names:
-        value.update(f"{name}\0{digest(os.path.join(path, name))}\n".encode())
+        value.update(os.fsencode(name) + f"\0{digest(os.path.join(path, name))}\n".encode())
     size = sum(os.path.getsize(os.path.join(path, name)) for name in names)
     return {"files": len(names), "bytes": size, "sha256": value.hexdigest()}
 

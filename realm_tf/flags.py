@@ -195,6 +195,10 @@ def _fail(message):
 
 
 def _parse(argv):
+    for arg in argv:
+        if arg != arg.encode("utf-8", "replace").decode():
+            readable = os.fsencode(arg).decode("utf-8", "backslashreplace")
+            _fail(f"the argument {readable} is not UTF-8: rename the file or folder that it names")
     if any(arg in ("--help", "-h", "-help", "--helpshort", "-?") for arg in argv[1:]):
         flags.FLAGS.mark_as_parsed()
         print(_help())

@@ -14,6 +14,7 @@ import os
 from absl import flags as absl_flags
 
 from realm_tf import flags
+from realm_tf.data.source_paths import split_paths
 from realm_tf.errors import UserError
 
 OUTPUT = absl_flags.DEFINE_string("output", None, "Directory of the tagger to publish.")
@@ -44,7 +45,8 @@ def main(_):
         raise UserError("say where to put the tagger: --output=DIRECTORY")
     if not TRAIN.value and not DATA_DIR.value:
         raise UserError("say what to learn from: --train=FILE, or --data_dir=FOLDER with WikiGold and WikiANN in it")
-    train_files = TRAIN.value or [os.path.join(DATA_DIR.value, name) for name in _DEFAULT_FILES]
+    given = split_paths(",".join(TRAIN.value)) if TRAIN.value else None
+    train_files = given or [os.path.join(DATA_DIR.value, name) for name in _DEFAULT_FILES]
     from realm_tf import config as config_lib
 
     start = [f"encoder.init={ENCODER.value}"] if ENCODER.value else []

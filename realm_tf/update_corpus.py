@@ -13,6 +13,7 @@ runners, for splitting many documents, follow `--`.
 from absl import flags as absl_flags
 
 from realm_tf import flags
+from realm_tf.data.source_paths import split_paths
 from realm_tf.errors import UserError
 
 WORKDIR = flags.define_workdir()
@@ -32,16 +33,16 @@ def main(argv):
     from realm_tf.training.corpus_update import update
     from realm_tf.training.run_context import RunContext
 
-    update(RunContext(WORKDIR.value), _parts(ADD.value), removed, _parts(REPLACE.value), argv[1:])
+    update(RunContext(WORKDIR.value), _paths(ADD.value), removed, _paths(REPLACE.value), argv[1:])
 
 
-def _parts(values):
-    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+def _paths(values):
+    return [path for value in values for path in split_paths(value)]
 
 
 def _ids(value):
     if not value.startswith("@"):
-        return _parts([value])
+        return [part.strip() for part in value.split(",") if part.strip()]
     from realm_tf.data import lines
 
     found = [lines.decode(raw, value[1:], number).strip() for number, raw in lines.raw_lines(value[1:])]

@@ -69,6 +69,7 @@ def test_the_verbs_are_all_here():
         (["realm_tf.serve", "--documents=x", f"--export_dir={ROOT}"], "one of both"),
         (["realm_tf.export", "--documents=x"], "--output=DIRECTORY"),
         (["realm_tf.evaluate", "--documents=x", "--questions=q", "--output=o", "--system=bm25"], "--system=bm25"),
+        (["realm_tf.ask", "--export_dir=x", "--question=\u200b\u2060\ufe0f\x07"], "--question is blank"),
         (["realm_tf.ask", "--num_answers=many"], "--num_answers=many"),
         (["realm_tf.evaluate", "--answer_type=regexp"], "<string|regex>"),
         (["realm_tf.export", "--system=bm25"], "<realm|orqa>"),
@@ -129,7 +130,9 @@ def asked(tiny_run):
     one = start("realm_tf.ask", export, f"--question={QUESTIONS[0]}")
     many = start("realm_tf.ask", export, "--num_answers=2", stdin=subprocess.PIPE)
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(finish, (one, many), (None, "\n".join([QUESTIONS[0], "", QUESTIONS[1]]))))
+        # A byte-order mark first, as editors of Windows write it; then a line that holds nothing to see.
+        lines = "\n".join([f"\ufeff{QUESTIONS[0]}", "", "\u200b\u2060", QUESTIONS[1]])
+        return list(pool.map(finish, (one, many), (None, lines)))
 
 
 def test_ask_a_question(asked):
@@ -143,7 +146,7 @@ def test_ask_a_question(asked):
 
 def test_ask_line_by_line(asked):
     code, stdout, stderr = asked[1]
-    assert (code, stderr) == (0, "")
+    assert (code, stderr) == (0, "line 3 is blank: it has no character to read, and no answer\n")
     values = [json.loads(line) for line in stdout.splitlines()]
     assert len(values) == 2
     for value, question in zip(values, QUESTIONS, strict=True):

@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from realm_tf import artifacts, checksums, verification
+from realm_tf.interop.tensor_bundle import TensorBundle
 
 # What differs from process to process: in a SavedModel its random fingerprint, and names that count what else the
 # process has made (variables are compared one by one); in ScaNN's, scalars that are left empty; in the manifests of
@@ -41,12 +42,10 @@ def _differs(name):
 
 def _variables(path):
     """(name, SHA-256) of the variables of a SavedModel."""
-    import tensorflow as tf
-
-    reader = tf.train.load_checkpoint(os.path.join(path, "variables", "variables"))
-    for name in reader.get_variable_to_shape_map():
+    bundle = TensorBundle(os.path.join(path, "variables", "variables"))
+    for name in bundle.shapes:
         if name != "_CHECKPOINTABLE_OBJECT_GRAPH":  # names
-            value = np.asarray(reader.get_tensor(name))
+            value = np.asarray(bundle.value(name))
             raw = b"\0".join(value.ravel()) if value.dtype.kind == "O" else value.tobytes()
             yield name, hashlib.sha256(raw).hexdigest()
 

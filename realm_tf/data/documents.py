@@ -10,7 +10,8 @@ import html
 import os
 import re
 
-from realm_tf.data import lines
+from realm_tf.data import headings, lines
+from realm_tf.data.source_paths import files_below, shown
 from realm_tf.errors import UserError
 
 TSV_HEADER = ["id", "text", "title"]
@@ -23,7 +24,9 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _SPACES = re.compile(r"[ \t]+")
 _SPACED_NEWLINE = re.compile(r" ?\n ?")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_DOC = re.compile(r"<doc\s+([^>]*)>\s*")
+_DOC = re.compile(r"<doc\s+(.*)>\s*")
+# As WikiExtractor writes them, with a semicolon: without one, an ampersand is likelier meant as it stands.
+_ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]*);")
 _ATTRIBUTE = re.compile(r'(\w+)="(.*?)"(?=\s+\w+="|\s*$)')
 
 
@@ -80,7 +83,10 @@ def list_sources(path, counters=None):
     if os.path.isdir(path):
         return _list_folder(path, counters)
     if not os.path.exists(path):
-        raise UserError(f"{path} does not exist: give a file or folder of documents")
+        raise UserError(
+            f"{path} does not exist: give a file or folder of documents (commas divide paths; one that has a comma is "
+            "taken whole if it exists)"
+        )
     kind = _kind(path)
     if kind == "empty":
         raise UserError(f"{path} is empty: give a file with documents")
@@ -91,17 +97,14 @@ def list_sources(path, counters=None):
 
 def _list_folder(folder, counters):
     sources, texts = [], []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(name for name in names if not name.startswith(".")):
-            path = os.path.join(parent, name)
-            kind = _kind(path)
-            if kind == "text":
-                texts.append(path)
-            elif kind in ("json", "wiki", "tsv"):
-                sources.append(Source(kind, (path,), folder))
-            else:
-                counters["empty_file" if kind == "empty" else "unrecognised_file"] += 1
+    for path in files_below(folder, counters):
+        kind = _kind(path)
+        if kind == "text":
+            texts.append(path)
+        elif kind in ("json", "wiki", "tsv"):
+            sources.append(Source(kind, (path,), folder))
+        else:
+            counters["empty_file" if kind == "empty" else "unrecognised_file"] += 1
     # Many small files make one source, so that each worker gets a call's worth of text.
     for i in range(0, len(texts), _TEXT_FILES_A_SOURCE):
         sources.append(Source("text", tuple(texts[i : i + _TEXT_FILES_A_SOURCE]), folder))
@@ -133,7 +136,8 @@ def read_documents(source, counters=None, drop_list_pages=True, skip_malformed=F
 
     Args:
       source: from `list_sources`.
-      counters: optional `collections.Counter`; what is dropped is counted in "empty_text", "list_page", "malformed".
+      counters: optional `collections.Counter`; what is dropped is counted in "empty_text", "list_page", "malformed",
+        and in "nan_title" the titles that are pandas' word for none.
       drop_list_pages: drop "List of ...", "Index of ...", "Outline of ..." and "... (disambiguation)", as ORQA does.
       skip_malformed: count and skip a broken record instead of raising.
 
@@ -149,6 +153,10 @@ def read_documents(source, counters=None, drop_list_pages=True, skip_malformed=F
     for path in source.paths:
         for document in _READERS[source.kind](path, source.root, broken):
             document = _cleaned(document)
+            if document.title == "nan" and source.kind in ("json", "tsv"):
+                # What pandas makes of a missing value; the article on the number is "NaN".
+                counters["nan_title"] += 1
+                document = dataclasses.replace(document, title="")
             if not document.text:
                 counters["empty_text"] += 1
             elif drop_list_pages and is_list_page(document.title):
@@ -178,7 +186,7 @@ def _cleaned(document):
 
 
 def _read_json(path, _, broken):
-    repeats_title = os.path.basename(path).startswith("wiki_")
+    by_name = os.path.basename(path).startswith("wiki_")
     for number, raw in lines.raw_lines(path):
         if raw.strip():
             try:
@@ -186,7 +194,7 @@ def _read_json(path, _, broken):
             except UserError as error:
                 broken(error)
                 continue
-            yield _without_title(document) if repeats_title else document
+            yield _of_extractor(document) if by_name or "?curid=" in document.url else document
 
 
 def _from_object(record, where):
@@ -194,7 +202,8 @@ def _from_object(record, where):
         if not isinstance(record.get(name), str):
             what = "is not a string" if name in record else "is missing"
             raise UserError(f'{where}: "{name}" {what}: every line needs a "title" and a "text"')
-    identity, url = record.get("id"), record.get("url")
+    # BEIR's corpora call it _id.
+    identity, url = record["id"] if record.get("id") is not None else record.get("_id"), record.get("url")
     if isinstance(identity, int) and not isinstance(identity, bool):
         identity = str(identity)
     for name, value in (("id", identity), ("url", url)):
@@ -203,11 +212,25 @@ def _from_object(record, where):
     return Document(identity or "", record["title"], record["text"], url or "")
 
 
-def _without_title(document):
-    """WikiExtractor begins the text with the title."""
-    rest = document.text.lstrip().removeprefix(document.title)
-    repeated = len(rest) < len(document.text.lstrip()) and rest.lstrip(" ").startswith(("\n", "\r"))
-    return dataclasses.replace(document, text=rest) if repeated else document
+def _of_extractor(document):
+    """A document of WikiExtractor's, text or JSON: with entities, and with the title as the first line of the text.
+
+    The text is unescaped once, for an article may be about entities; but one and the same title may be escaped once in
+    one place and twice in the other.
+    """
+    title, text, url = (_unescaped(part) for part in (document.title, document.text, document.url))
+    first, end, rest = text.lstrip().partition("\n")
+    if end and _plain_title(first) == _plain_title(title):
+        text = rest
+    return Document(document.id, title, text, url)
+
+
+def _unescaped(text):
+    return _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
+
+
+def _plain_title(title):
+    return " ".join(_unescaped(_unescaped(title)).split())
 
 
 def _read_wiki(path, _, broken):
@@ -239,9 +262,7 @@ def _read_wiki(path, _, broken):
 def _from_wiki(attributes, body, where):
     if "title" not in attributes:
         raise UserError(f"{where}: <doc> has no title: every document needs one")
-    title = html.unescape(attributes["title"])
-    document = Document(attributes.get("id", ""), title, body, html.unescape(attributes.get("url", "")))
-    return _without_title(document)
+    return _of_extractor(Document(attributes.get("id", ""), attributes["title"], body, attributes.get("url", "")))
 
 
 def _read_tsv(path, _, broken):
@@ -276,24 +297,14 @@ def _read_text(path, root, broken):
             return
         except Exception as error:  # each decompressor has errors of its own
             raise UserError(f"{path} is damaged ({error}): copy or download it again") from error
-    identity = os.path.relpath(path, root or ".").replace(os.sep, "/")
-    stem = os.path.splitext(os.path.basename(lines.strip_compression(path)))[0]
-    yield Document(identity, *_title_and_text(text, stem), "")
-
-
-def _title_and_text(text, stem):
-    """The first markdown heading, else a short first line that is no sentence, else the stem; and the other text."""
-    all_lines = clean_text(text).split("\n")
-    heading = next((i for i, line in enumerate(all_lines) if re.match(r"#{1,6} \S", line)), None)
-    if heading is not None:
-        title = all_lines[heading].lstrip("#").strip().rstrip("#").strip()
-    else:
-        heading, title = 0, all_lines[0]
-        if len(title) > 80 or title.endswith((".", "!", "?", ",", ";", ":")):
-            return stem, text
-    around = ("\n".join(part).strip() for part in (all_lines[:heading], all_lines[heading + 1 :]))
-    rest = "\n\n".join(part for part in around if part)
-    return (title, rest) if title and rest else (stem, text)
+    identity = shown(os.path.relpath(path, root or ".")).replace(os.sep, "/")
+    stem = shown(os.path.splitext(os.path.basename(lines.strip_compression(path)))[0])
+    is_markdown = lines.strip_compression(path).lower().endswith(".md")
+    split = headings.split_markdown if is_markdown else headings.split_plain
+    # Before blanks are cleaned away: by their indentation Markdown tells code.
+    title, rest = (clean_text(part) for part in split(_CONTROLS.sub("", _NEWLINES.sub("\n", text))))
+    title = title.replace("\n", " ")
+    yield Document(identity, *((title, rest) if title and rest else (stem, text)), "")
 
 
 _READERS = {"json": _read_json, "wiki": _read_wiki, "tsv": _read_tsv, "text": _read_text}

@@ -9,6 +9,7 @@ import zlib
 
 from realm_tf.errors import UserError
 
+ONE_A_LINE = "where one object a line is read"
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 
@@ -53,9 +54,15 @@ def parse_object(raw, path, number):
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
+        if number == 1 and text.lstrip().startswith("["):
+            raise UserError(f"{path}: an array of JSON, {ONE_A_LINE}, such as jq -c '.[]' writes") from error
+        if number == 1 and text.strip() == "{":
+            raise UserError(f"{path}: a JSON object over several lines, {ONE_A_LINE}, such as jq -c writes") from error
         raise UserError(f"{path}:{number}: broken JSON ({error.msg} at column {error.colno}): mend the line") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}:{number}: broken JSON ({error}): mend the line") from error
+    if isinstance(value, list) and number == 1:
+        raise UserError(f"{path}: an array of JSON, {ONE_A_LINE}, such as jq -c '.[]' writes: expected one JSON object")
     if not isinstance(value, dict):
         raise UserError(f"{path}:{number}: expected one JSON object a line, found {type(value).__name__}")
     return value

@@ -7,6 +7,7 @@ from realm_tf.data import lines
 from realm_tf.data.documents import clean_text
 from realm_tf.errors import UserError
 from realm_tf.metrics import compile_pattern
+from realm_tf.text.blank import is_blank
 
 ANSWER_TYPES = ("string", "regex")
 
@@ -69,7 +70,7 @@ def read_questions(path, default_answer_type="string", default_set="", context_o
 
 def _from_object(record, where, default_answer_type, default_set, context_of):
     text, answers = record.get("question"), record.get("answer")
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or is_blank(text):
         raise UserError(f'{where}: "question" is missing or no text: every line needs one')
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
         raise UserError(f'{where}: "answer" must be a list of one string or more, each of them not empty')

@@ -17,6 +17,7 @@ from realm_tf.data.documents import Document
 from realm_tf.errors import UserError
 from realm_tf.interop.converted import Converted
 from realm_tf.interop.tensor_bundle import TensorBundle, first_line
+from realm_tf.literal_path import literal_prefix
 from realm_tf.progress import Progress, say
 from realm_tf.text.packing import SPECIAL_TOKENS, Packed
 from realm_tf.text.sentences import split_sentences
@@ -96,9 +97,10 @@ def open_block_embeddings(prefix):
     if not unused and os.path.isfile(data):
         raise UserError(f"{data} has {size} bytes, {VARIABLE} of shape {shape} needs {needed}: fetch it again")
     try:
-        restored = tf.raw_ops.RestoreV2(
-            prefix=prefix, tensor_names=[VARIABLE], shape_and_slices=[""], dtypes=[tf.float32]
-        )
+        with literal_prefix(prefix) as path:
+            restored = tf.raw_ops.RestoreV2(
+                prefix=path, tensor_names=[VARIABLE], shape_and_slices=[""], dtypes=[tf.float32]
+            )
     except tf.errors.OpError as error:
         raise UserError(f"{prefix}: {VARIABLE} cannot be read: {first_line(error)}") from error
     return restored[0].numpy(), unused

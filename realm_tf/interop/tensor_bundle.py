@@ -1,6 +1,10 @@
 """A TensorFlow checkpoint as names, shapes and values, whichever program wrote it."""
 
+import contextlib
+import weakref
+
 from realm_tf.errors import UserError
+from realm_tf.literal_path import literal_prefix
 
 
 class TensorBundle:
@@ -19,10 +23,13 @@ class TensorBundle:
         # What a broken file raises depends on where it is broken: TensorFlow translates some of its status codes only.
         self._errors = (tf.errors.OpError, ValueError, IndexError, RuntimeError)
         self.prefix = str(prefix)
-        try:
-            self._reader = tf.train.load_checkpoint(self.prefix)
-        except self._errors as error:
-            raise UserError(f"{prefix} cannot be read as a checkpoint: {first_line(error)}") from error
+        with contextlib.ExitStack() as opened:
+            path = opened.enter_context(literal_prefix(self.prefix))
+            try:
+                self._reader = tf.train.load_checkpoint(path)
+            except self._errors as error:
+                raise UserError(f"{prefix} cannot be read as a checkpoint: {first_line(error)}") from error
+            weakref.finalize(self, opened.pop_all().close)  # values are read when they are asked for
         self.shapes = {name: tuple(shape) for name, shape in self._reader.get_variable_to_shape_map().items()}
         self.dtypes = self._reader.get_variable_to_dtype_map()
 

@@ -19,6 +19,7 @@ from realm_tf.interop import computation
 from realm_tf.interop.converted import Converted
 from realm_tf.interop.shapes import OPTIONAL, part_shapes
 from realm_tf.interop.tensor_bundle import TensorBundle
+from realm_tf.literal_path import literal
 
 HUB_MARK = "tfhub_module.pb"
 _HUB_VARIABLES = os.path.join("variables", "variables")
@@ -129,7 +130,8 @@ def _hub_module(folder):
 
     saved = TensorBundle(os.path.join(folder, _HUB_VARIABLES))
     try:
-        loaded = {variable.name.removesuffix(":0"): variable for variable in hub.load(folder).variables}
+        with literal(folder) as path:
+            loaded = {variable.name.removesuffix(":0"): variable for variable in hub.load(path).variables}
     except (tf.errors.OpError, ValueError, OSError):
         loaded = {}
 

@@ -12,6 +12,7 @@ from realm_tf.config import MINI, EncoderConfig
 from realm_tf.errors import UserError
 from realm_tf.interop import computation, hugging_face
 from realm_tf.models import transformer
+from realm_tf.text.vocabulary import read_vocabulary
 
 ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 MINI_FOLDER = ASSETS / "realm_mini"  # vocab.txt, and a folder of weights for each tower
@@ -90,7 +91,7 @@ def _from_folder(folder, config, tower):
     own = MINI_FOLDER if config.init == MINI else folder
     vocabulary = pathlib.Path(config.vocabulary or own / "vocab.txt")
     if vocabulary.is_file():
-        pieces = len(vocabulary.read_text(encoding="utf-8").splitlines())
+        pieces = len(read_vocabulary(vocabulary))
         if pieces != sizes["vocab_size"]:
             raise UserError(
                 f"the vocabulary {vocabulary} has {pieces} pieces, the weights in {folder} were trained with "

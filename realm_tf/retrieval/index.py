@@ -9,6 +9,7 @@ import numpy as np
 from realm_tf import artifacts
 from realm_tf.config_checks import INDEX_KINDS
 from realm_tf.errors import UserError
+from realm_tf.literal_path import literal
 from realm_tf.retrieval import settings as settings_lib
 
 EMBEDDINGS = "embeddings.npy"
@@ -69,7 +70,8 @@ def load_module(path, kind):
 
     door = _door(kind)
     door.register_ops()
-    return tf.saved_model.load(os.path.join(path, door.DIRECTORY))
+    with literal(os.path.join(path, door.DIRECTORY)) as folder:
+        return tf.saved_model.load(folder)
 
 
 def _build_checked(embeddings_ND, settings, make_queries):

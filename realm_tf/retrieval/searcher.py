@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from realm_tf.errors import UserError
+from realm_tf.literal_path import literal
 
 SIGNATURE = "search"
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
@@ -95,7 +96,8 @@ class SavedIndex:
         """path: of the index version. directory: the SavedModel in it. count: N. shortlist: rows re-scored a query."""
         try:
             # The module must live as long as its function: it owns the variables.
-            self._module = tf.saved_model.load(os.path.join(path, directory))
+            with literal(os.path.join(path, directory)) as folder:
+                self._module = tf.saved_model.load(folder)
         except OSError as error:
             raise UserError(f"{path} holds no {directory} searcher: build the index again ({error})") from error
         self._search = self._module.signatures[SIGNATURE]

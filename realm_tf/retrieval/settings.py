@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from realm_tf.errors import UserError
+from realm_tf.progress import say
 
 # Below it one pass over all vectors takes less than a millisecond, and misses nothing.
 SMALL = 20_000
@@ -12,6 +13,7 @@ PRECISE_BYTES = 1 << 30
 # Of ScaNN's leaves, on average: beyond some half a million blocks the codes of the leaves are what a search reads.
 LARGEST_LEAF = 600
 MOST_RESCORED = 5000  # where settings are strengthened
+CENTRES_OF_A_CODE = 16  # that ScaNN's codes, of 4 bits, choose among: it learns them from no fewer blocks
 SHORTLIST_PER_BLOCK = 2  # candidates re-scored for each block asked for, beside `rescored`
 SEARCHED_PER_BLOCK = 8  # blocks looked at, at least, for each block asked for
 
@@ -19,16 +21,20 @@ SEARCHED_PER_BLOCK = 8  # blocks looked at, at least, for each block asked for
 def derived(config, blocks, dim):
     """The same `IndexConfig` with every 0 and "" filled in for an index of `blocks` embeddings of `dim` dimensions.
 
-    `leaves` stays 0 where no tree is worth its while: every vector is scored. Leaves are per shard; a little more than
-    sqrt(N) for ScaNN (its docs/algorithms.md starts there) while that is few, more for "ivf", whose vectors cost more
-    than ScaNN's codes. Only ScaNN has shards.
+    `leaves` is 0 where no tree is worth its while, or the blocks are too few for the one asked for: every vector is
+    scored. Leaves are per shard; a little more than sqrt(N) for ScaNN (its docs/algorithms.md starts there) while that
+    is few, more for "ivf", whose vectors cost more than ScaNN's codes. Only ScaNN has shards.
 
     Raises `UserError` for settings that no index of this size can have.
     """
-    per_shard = max(last - first for first, last in shards(config, blocks))
+    sizes = [last - first for first, last in shards(config, blocks)]
+    per_shard = max(sizes)
     leaves = config.leaves or (0 if blocks < SMALL else _leaves(config.kind, per_shard))
-    if leaves > per_shard:
-        raise UserError(f"index.leaves={leaves} is more than the {per_shard} blocks of a shard: 0 derives it")
+    centres = max(leaves, CENTRES_OF_A_CODE if config.kind == "scann" else 1)
+    if leaves and min(sizes) < centres:
+        # A corpus that was shrunk keeps its configuration: it must not lose its index by that.
+        say(f"index: {min(sizes)} blocks are too few for {leaves} leaves of {config.kind}: every block is scored")
+        leaves = 0
     if config.leaves_searched > leaves > 0:
         raise UserError(f"index.leaves_searched={config.leaves_searched} is more than the {leaves} leaves there are")
     precision = config.precision or ("float32" if blocks * dim * 4 <= PRECISE_BYTES else "float16")
@@ -40,10 +46,11 @@ def derived(config, blocks, dim):
         config,
         leaves=leaves,
         # From a twentieth of the leaves of 20,000 blocks to a hundredth of those of millions.
-        leaves_searched=config.leaves_searched or min(leaves, max(20, int(leaves**0.5 * 0.8))),
+        leaves_searched=(config.leaves_searched or min(leaves, max(20, int(leaves**0.5 * 0.8)))) if leaves else 0,
         rescored=config.rescored or max(100, int(0.08 * math.sqrt(blocks))),
         precision=precision,
-        training_sample=min(per_shard, config.training_sample or max(100_000, 60 * leaves)),
+        # Fewer than there are centres to find cannot be learnt from.
+        training_sample=min(per_shard, max(centres, config.training_sample or max(100_000, 60 * leaves))),
     )
 
 

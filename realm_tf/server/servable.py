@@ -7,6 +7,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from realm_tf import artifacts
 from realm_tf.errors import UserError
+from realm_tf.literal_path import literal
 from realm_tf.server.signature import Signature
 
 SAVED_MODEL = "saved_model.pb"
@@ -36,7 +37,8 @@ class Servable:
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
             _register_ops(path)
-            meta_graph = tf.compat.v1.saved_model.load(self._session, list(_TAGS), path)
+            with literal(path) as folder:
+                meta_graph = tf.compat.v1.saved_model.load(self._session, list(_TAGS), folder)
         except Exception as error:  # of any kind: a file that somebody else wrote is parsed and executed
             self.close()
             raise LoadError(_one_line(error)) from error

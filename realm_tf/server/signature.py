@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from realm_tf.server.request_error import invalid
+from realm_tf.text.blank import is_blank
 
 # TF Serving's mark of strings that are no text (g3doc/api_rest.md, "Output of binary values").
 BYTES_SUFFIX = "_bytes"
@@ -90,7 +91,7 @@ def _check_text(name, text, max_bytes):
     if len(text) > max_bytes:
         raise invalid(f"a {name} of {len(text)} bytes: at most {max_bytes} are taken")
     try:
-        blank = not text.decode("utf-8").strip()
+        blank = is_blank(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise invalid(f"a {name} is not valid UTF-8 (byte {error.start})") from None
     if blank:

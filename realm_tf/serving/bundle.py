@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from realm_tf import artifacts
 from realm_tf.errors import UserError
+from realm_tf.literal_path import literal
 from realm_tf.progress import say
 from realm_tf.text import tokenizer  # noqa: F401 (TensorFlow Text's operations, which every export holds)
 
@@ -90,9 +91,14 @@ def export_loaded(context, system="realm", output=None, searcher="exact", num_an
     return path, module
 
 
+def _load(path):
+    with literal(path) as folder:
+        return tf.saved_model.load(folder)
+
+
 def _checked(path, model_path, questions):
     """The loaded SavedModel of a version that is not published yet. Raises `UserError` if it answers nothing."""
-    module = tf.saved_model.load(path)
+    module = _load(path)
     values = module.signatures["serving_default"](question=tf.constant(questions))
     # Where logits are not finite there is no answer, and the probability of the blocks is not finite itself.
     found = values["probability"].numpy().max() > 0 and np.isfinite(values["retrieved_probability"].numpy()).all()
@@ -120,7 +126,7 @@ class Bundle:
 
             scann_index.register_ops()
         # The module owns the variables: it lives as long as the signature is called.
-        self._module = loaded[1] if loaded and loaded[0] == self.path else tf.saved_model.load(self.path)
+        self._module = loaded[1] if loaded and loaded[0] == self.path else _load(self.path)
         self._answer = self._module.signatures["serving_default"]
         self._index, self._num_answers = manifest["index"], manifest["answers"]
 

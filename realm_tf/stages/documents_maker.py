@@ -8,6 +8,7 @@ import time
 
 from realm_tf import artifacts, checksums
 from realm_tf import config as config_lib
+from realm_tf.data.source_paths import split_paths
 from realm_tf.models import build
 from realm_tf.models.fused import without_xla
 from realm_tf.progress import say
@@ -38,7 +39,7 @@ def make(workdir: str, config: config_lib.Config, wanted: documents_lib.Record) 
     _take_over(workdir, wanted.made_with)
     context = RunContext(workdir, config)
     context.store_config()
-    sources = checksums.of_sources(config.corpus.input.split(","))
+    sources = checksums.of_sources(split_paths(config.corpus.input))
     with without_xla():  # a program compiled for each shape costs more than it gives with few blocks
         if all(artifacts.is_complete(context.path(name)) for name in ("blocks", _EMBEDDER, _INDEX, "reader", _MODEL)):
             summary = _follow(context, sources)

@@ -2,7 +2,13 @@
 
 import re
 
-_END = re.compile(r"""[.!?]+["'”’)\]]*(?=\s+["'“‘(\[]*[^\sa-z])|\n+""")
+# Marks of scripts without capitals, which end a sentence whatever follows: full-width, Devanagari, Arabic, Armenian,
+# Ethiopic, Khmer, Myanmar and more. A full-width point may stand in a number.
+_OTHER = r"(?:[。！？｡।॥؟۔܀։።፧፨។៕။᠃‼‽⁇⁈⁉]|．(?!\w))"
+_END = re.compile(
+    r"""[.!?]+["'”’)\]]*(?=\s+["'“‘(\[]*[^\sa-z])|\n+"""
+    rf"""|{_OTHER}(?:[.!?…]|{_OTHER})*["'”’»)\]）」』】》〉]*"""
+)
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st sr jr vs etc no vol pp ca cf al fig gen col lt sgt capt rev hon gov sen rep pres mt ft inc "
     "ltd co corp dept univ approx est b d c r fl e.g i.e u.s u.k a.m p.m b.c a.d ph.d m.d".split()

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from realm_tf.errors import UserError
+from realm_tf.text.vocabulary import read_vocabulary
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 
@@ -49,7 +50,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary_path):
         self.path = pathlib.Path(vocabulary_path)
-        self.pieces = _read_vocabulary(self.path)
+        self.pieces = read_vocabulary(self.path)
         self.vocabulary_size = len(self.pieces)
         self.id_of = {piece: i for i, piece in enumerate(self.pieces)}
         missing = [piece for piece in (PAD, UNK, CLS, SEP, MASK) if piece not in self.id_of]
@@ -104,21 +105,6 @@ class Tokenizer:
     def to_text(self, token_ids):
         """A readable string of pieces, for filler words and logs; not the original characters."""
         return " ".join(self.pieces[i] for i in token_ids).replace(" ##", "")
-
-
-def _read_vocabulary(path):
-    try:
-        pieces = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read the vocabulary {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"the vocabulary {path} is not UTF-8 text: give a BERT vocab.txt") from error
-    if not pieces:
-        raise UserError(f"the vocabulary {path} is empty")
-    if len(set(pieces)) != len(pieces):
-        twice = next(p for p in pieces if pieces.count(p) > 1)
-        raise UserError(f"the vocabulary {path} has the piece {twice!r} twice")
-    return pieces
 
 
 def _character_of_byte(raw):

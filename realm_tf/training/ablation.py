@@ -133,7 +133,7 @@ def _share(run, config):
     if os.path.exists(os.path.join(run, CONFIG)):
         return
     new, found = config_lib.to_dict(config), []
-    for path in sorted(glob.glob(os.path.join(os.path.dirname(run), "..", "seed_*", "*", CONFIG))):
+    for path in sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(run)), "..", "seed_*", "*", CONFIG))):
         first = config_changes.first_concerned(artifacts.read_json(path), new, stages.NAMES)
         alike = stages.NAMES[: stages.NAMES.index(first)] if first else stages.NAMES
         other = os.path.dirname(path)

@@ -71,8 +71,9 @@ class MetricLog:
         gfile = _tensorflow().io.gfile
         with replacing(self._path) as aside, gfile.GFile(aside, "w") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
-        for old in gfile.glob(os.path.join(self._directory, "events.out.tfevents.*")):
-            gfile.remove(old)
+        for name in gfile.listdir(self._directory):  # no pattern: a path may hold what has a meaning in one
+            if name.startswith("events.out.tfevents."):
+                gfile.remove(os.path.join(self._directory, name))
         for line in lines:
             scalars = {k: v for k, v in line.items() if k not in ("step", "time") and v is not None}
             self._write_events(line["step"], scalars)

@@ -50,8 +50,9 @@ def _blocks(context):
 
 def _inputs(text):
     from realm_tf.data.embedded import resolve_documents
+    from realm_tf.data.source_paths import split_paths
 
-    return [resolve_documents(part) for part in text.split(",") if part]
+    return [resolve_documents(part) for part in split_paths(text)]
 
 
 def _queries(context):

@@ -12,6 +12,7 @@ import re
 
 from realm_tf import __version__, checksums
 from realm_tf.data.embedded import resolve_documents
+from realm_tf.data.source_paths import files_below, split_paths
 from realm_tf.errors import UserError
 from realm_tf.whole_file import replacing
 
@@ -23,8 +24,7 @@ _ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 def resolved(documents: str) -> list[str]:
     """The absolute paths in a value of --documents, which divides several by commas; "embedded" stands for its file.
  Raises `UserError` if there is none."""
-    parts = (part.strip() for part in documents.split(","))
-    paths = list(dict.fromkeys(os.path.abspath(resolve_documents(part)) for part in parts if part))
+    paths = list(dict.fromkeys(os.path.abspath(resolve_documents(part)) for part in split_paths(documents)))
     if not paths:
         raise UserError("--documents is empty: give files or folders of documents, divided by commas")
     return paths
@@ -94,19 +94,10 @@ def file_states(paths: list[str]) -> dict:
     """
     found = {}
     for path in paths:
-        for file in _files(path):
+        for file in files_below(path) if os.path.isdir(path) else (path,):
             try:
                 state = os.stat(file)
             except FileNotFoundError:  # removed this moment
                 continue
             found[file] = [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
     return found
-
-
-def _files(path):
-    if not os.path.isdir(path):
-        yield path
-        return
-    for at, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.join(at, name) for name in names if not name.startswith("."))

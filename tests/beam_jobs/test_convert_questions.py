@@ -24,16 +24,25 @@ def test_sets_of_two_answer_types_become_one_split(tmp_path):
     inputs = {"train": [web, QuestionFile(trec, "regex", "Trec", limit=2)], "dev": [(dev, "string", "W")], "test": []}
     manifest = convert_questions.run(inputs, tmp_path / "questions")
     assert read_questions(tmp_path / "questions/train.jsonl") == [
-        Question("who?", ("Anna",), "string", "Web"),
+        Question("who?", ("Anna", "Ann"), "string", "Web"),
         Question("wo?", ("Köln",), "string", "Web"),
         Question("who?", ("A.*",), "regex", "Trec"),
         Question("when?", ("17\\d\\d",), "regex", "Trec"),
     ]
     assert read_questions(tmp_path / "questions/dev.jsonl") == [Question("who?", ("Anna",), "string", "W")]
     assert manifest["counts"] == {"train": 4, "dev": 1} and manifest["sets"] == ["Trec", "W", "Web"]
-    assert manifest["counters"] == {"duplicate_question": 1}
+    assert manifest["counters"] == {"duplicate_question": 1, "merged_answer": 1}
     assert sorted(os.listdir(tmp_path / "questions")) == ["dev.jsonl", "manifest.json", "train.jsonl"]
     assert artifacts.manifest(tmp_path / "questions")["kind"] == "questions"
+
+
+def test_a_question_that_is_given_again_brings_its_answers(tmp_path, capsys):
+    path = write(tmp_path / "q.jsonl", ("who?", ["A"]), ("who ?", ["B"]), (" who?", ["C", "A"]), ("who?\n", ["D"]))
+    manifest = convert_questions.run({"train": [path]}, tmp_path / "questions")
+    (first, second) = read_questions(tmp_path / "questions/train.jsonl")
+    assert (first.answers, second.answers) == (("A", "C", "D"), ("B",))
+    assert manifest["counters"] == {"duplicate_question": 2, "merged_answer": 2}
+    assert "2 answers of theirs went to the first" in " ".join(capsys.readouterr().err.split())
 
 
 def test_output_is_valid_input(tmp_path):

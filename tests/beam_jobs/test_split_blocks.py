@@ -14,6 +14,7 @@ from beam_jobs import split_blocks
 from realm_tf import checksums
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
+from realm_tf.text.tokenizer import Tokenizer
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -161,3 +162,20 @@ def test_command_says_a_mistake_in_one_line(tmp_path):
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: --vocabulary is missing: see --help\n"
+
+
+def test_scripts_outside_the_vocabulary_are_told(tmp_path, vocabulary_path, capsys):
+    """The tests' vocabulary has no piece of Thai or Chinese: a word in Thai is one unknown piece, a character one."""
+    from realm_tf.data import unknown_pieces
+
+    texts = {"th": "เรือ", "zh": "海燕号。", "en": "The king, the river.", "one": "The king was born in Paris 渡."}
+    path = tmp_path / "scripts.jsonl"
+    path.write_text("".join(json.dumps({"id": i, "title": "T", "text": t}) + "\n" for i, t in texts.items()))
+    manifest = split_blocks.run(str(path), str(tmp_path / "blocks"), vocabulary_path, 24)
+    # th: 1 of 1. zh: 3 characters and the full stop, 4 of 4. en: 0 of 6. one: 1 of 8 (渡).
+    assert (manifest["unknown_pieces"], manifest["pieces"]) == (6, 19)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "19 word pieces, 31.6% of them outside the vocabulary" in told  # 6 / 19 = 0.3158
+    assert "over 20% of the word pieces are unknown in 2 documents: 'th' (100%), 'zh' (100%):" in told
+    found = unknown_pieces.count(str(tmp_path / "blocks"), Tokenizer(vocabulary_path).unk_id)
+    assert found.total == 6 and found.documents == [(1.0, "th"), (1.0, "zh")]

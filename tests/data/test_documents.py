@@ -234,3 +234,76 @@ def test_damaged_archive(tmp_path):
     path.write_bytes(gzip.compress((line * 9).encode())[:-2000])
     with pytest.raises(UserError, match="is damaged after line"):
         read(path)
+
+
+MARLOW = "Marlow &amp; Finch was big. 3 &lt; 4 &quot;loaves&quot; &#39;sold&#39;, &#163;2&#xa0;each; AT&T; &amp;amp;"
+PLAIN_MARLOW = "Marlow & Finch was big. 3 < 4 \"loaves\" 'sold', £2\xa0each; AT&T; &amp;"
+
+
+@pytest.mark.parametrize("title_line", ["Marlow &amp; Finch", "Marlow & Finch", "Marlow  &amp;amp; Finch "])
+@pytest.mark.parametrize("form", ["text", "json", "json by its url"])
+def test_wikiextractor_s_entities(form, title_line, tmp_path):
+    """Title and body are unescaped once, alike; the title is no line of the body however often that is escaped."""
+    title, url, text = "Marlow &amp; Finch", "https://example.org/wiki?curid=501", f"{title_line}\n\n{MARLOW}\n"
+    if form == "text":
+        path = tmp_path / "wiki_00"
+        path.write_text(f'<doc id="501" url="{url}" title="{title}">\n{text}\n</doc>\n')
+    else:
+        path = tmp_path / ("wiki_00" if form == "json" else "pages.jsonl")
+        path.write_text(json.dumps({"id": "501", "url": url, "title": title, "text": text}) + "\n")
+    assert [(d.title, d.text) for d in read(path)[0]] == [("Marlow & Finch", PLAIN_MARLOW)]
+
+
+def test_a_mark_of_wikiextractor_in_the_text_stays(tmp_path):
+    path = tmp_path / "wiki_00"
+    path.write_text(
+        '<doc id="1" url="u" title="a > b">\na > b\n\n&lt;doc id="9" title="x"&gt;\n&lt;/doc&gt;\nEnd.\n</doc>\n'
+    )
+    assert [(d.title, d.text) for d in read(path)[0]] == [("a > b", '<doc id="9" title="x">\n</doc>\nEnd.')]
+
+
+def test_other_json_keeps_its_entities(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"title": "&amp;", "text": "&amp; is an entity."}\n')
+    assert [(d.title, d.text) for d in read(path)[0]] == [("&amp;", "&amp; is an entity.")]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [({"_id": "MED-10"}, "MED-10"), ({"_id": 7}, "7"), ({"id": "a", "_id": "b"}, "a"), ({"id": None, "_id": "b"}, "b")],
+)
+def test_the_id_of_beir_s_corpora(record, expected, tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(json.dumps({**record, "title": "T", "text": "x"}) + "\n")
+    assert [d.id for d in read(path)[0]] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"title": "A", "text": "x"},\n {"title": "B", "text": "y"}]\n', "an array of JSON"),
+        ('[{"title": "A", "text": "x"}]', "an array of JSON"),
+        ("[\n]", "an array of JSON"),
+        ('{\n "title": "A",\n "text": "x"\n}\n', "a JSON object over several lines"),
+    ],
+)
+def test_json_that_is_not_in_lines_is_called_what_it_is(text, said, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"a.json: {said}, where one object a line is read") as error:
+        read(path)
+    assert "broken" not in str(error.value) and "jq -c" in str(error.value)
+
+
+def test_a_title_that_pandas_made_of_none_is_none(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("id\ttext\ttitle\n1\tx\tnan\n2\ty\tNaN\n")
+    documents, counters = read(path)
+    assert [d.title for d in documents] == ["", "NaN"] and counters["nan_title"] == 1  # NaN is an article of its own
+
+
+def test_the_number_nan_is_no_title(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"title": NaN, "text": "x"}\n')
+    with pytest.raises(UserError, match='"title" is not a string'):
+        read(path)

@@ -1,6 +1,7 @@
 """Documents of every format, and the offsets of what is made of them."""
 
 import bz2
+import collections
 import gzip
 import json
 import lzma
@@ -12,10 +13,12 @@ import tempfile
 import numpy as np
 from hypothesis import strategies as st
 
-from realm_tf.data import block_writer
+from realm_tf import literal_path
+from realm_tf.data import block_writer, headings
 from realm_tf.data.answers import make_matchers
 from realm_tf.data.documents import Document, clean_text, list_sources, read_documents
 from realm_tf.data.questions import Question
+from realm_tf.data.source_paths import split_paths
 from realm_tf.text.sentences import split_sentences
 from realm_tf.text.tokenizer import Tokenizer
 from tests.fuzz.door import JSON, Door
@@ -64,12 +67,16 @@ def tokenizer():
 
 # === Files ===
 
+MARKUP = [*"# ## ``` ~~~ ```` --- +++ === -- > - 1. $ |".split(), "    ", "\t", "title: x", "<!--", "-->"]
+MARKUP += ["<pre>", "</pre>", "&amp;", "&lt;doc", "&gt;", "&#0;", "&#x2028;", "&amp;amp;", "&nope;", "&#99999999999;"]
 RECORDS = st.fixed_dictionaries({"title": TEXTS, "text": TEXTS}, optional={"id": TEXTS | st.integers(), "url": TEXTS})
 LINES = st.one_of(
     RECORDS.map(json.dumps),
     JSON.map(json.dumps),
     st.tuples(TEXTS, TEXTS, TEXTS).map("\t".join),
     TEXTS.map(lambda text: f'<doc id="1" url="" title="{text}">'),
+    # Entities, and what is a heading in one place and none in another.
+    st.lists(st.sampled_from(MARKUP) | TEXTS, max_size=3).map(" ".join),
     st.sampled_from(["</doc>", "id\ttext\ttitle", "<doc >", "", "[" * 3000, '{"title": "\\ud800", "text": "\\udfff"}']),
     TEXTS,
 )
@@ -110,6 +117,50 @@ def check_file(value):
                     assert text == clean_text(text)
                     text.encode()
                     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", text)
+
+
+# === Headings ===
+
+
+def check_headings(lines):
+    """No line is lost: what is left, and the lines of the title, are the lines of the text."""
+    text = "\n".join(lines)
+    for split in (headings.split_markdown, headings.split_plain):
+        title, rest = split(text)
+        words = collections.Counter(text.split())
+        lost = words - collections.Counter(rest.split()) - collections.Counter(title.split())
+        # The marks of a heading, and the key and the quotation marks of a title in front matter.
+        assert all(re.fullmatch(r"#+|=+|-+|title|[:=]|title[ \t]*[:=].*|.*[\"'].*", word, re.I) for word in lost), lost
+
+
+HEADING_LINE = st.lists(st.sampled_from(MARKUP) | st.sampled_from(WORDS), max_size=4).map(" ".join)
+HEADING_LINES = st.lists(HEADING_LINE, max_size=9)
+
+
+# === Names of files ===
+
+NAMES_OF_FILES = st.lists(
+    st.binary(min_size=1, max_size=12).map(lambda raw: re.sub(rb"[/\0]", b",", raw)) | st.sampled_from(
+        [b"a[1]", b"*", b"?", b"{a,b}", b" a ", b"caf\xe9", b"a,b", b"back\\slash", b"%s", b"\n"]
+    ), min_size=1, max_size=4, unique=True,
+)  # fmt: skip
+
+
+def check_names(names):
+    """Every file of a folder is read, whatever its name and its folder's are; a path with commas is one path."""
+    names = [name for name in names if not name.startswith(b".")]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            os.mkdir(os.path.join(os.fsencode(folder), b"in " + name))
+            with open(os.path.join(os.fsencode(folder), b"in " + name, name + b".txt"), "w") as file:
+                file.write("Anna was born.\n")
+        if names:
+            found = [d for source in list_sources(folder) for d in read_documents(source)]
+            assert len(found) == len(names) and {d.text for d in found} == {"Anna was born."}
+            path = os.fsdecode(os.path.join(os.fsencode(folder), b"in " + names[0]))
+            assert split_paths(path) == [path]
+            with literal_path.literal(path) as other:
+                assert os.listdir(other) == os.listdir(path)
 
 
 # === Offsets ===
@@ -224,4 +275,6 @@ def long_paragraphs(characters):
 DOORS = (
     Door("files of documents", files(), check_file, 0.3),
     Door("offsets in documents", texts(), check_offsets, 0.15),
+    Door("headings", HEADING_LINES, check_headings, 0.03),
+    Door("names of files", NAMES_OF_FILES, check_names, 0.01),
 )

@@ -12,6 +12,7 @@ from configs import tiny
 from realm_tf import config as config_lib
 from realm_tf.data.questions import read_questions
 from realm_tf.text.tokenizer import Tokenizer
+from realm_tf.text.vocabulary import read_vocabulary
 from realm_tf.training.metric_log import read_metrics
 from tests.fuzz.documents import TEXTS
 from tests.fuzz.door import JSON, Door, damaged
@@ -105,6 +106,18 @@ _GOOD_METRICS = {"": b'{"step": 1, "time": 1.5, "loss": 2.0}\n{"step": 2, "time"
 _GOOD_VOCABULARY = {"": b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n##ing\n\xc3\xa9\n"}
 
 
+PIECES = st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1), unique=True)
+
+
+def check_pieces(pieces):
+    """A vocabulary is read as it was written, whatever is in its pieces."""
+    pieces = [piece for piece in pieces if piece == "\r" or not piece.endswith("\r")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "vocab.txt")
+        path.write_bytes("".join(f"{piece}\n" for piece in pieces).encode())
+        assert read_vocabulary(path) == pieces
+
+
 def check_metrics(path):
     for line in read_metrics(os.path.dirname(path)):
         assert "step" in line
@@ -120,5 +133,6 @@ DOORS = (
     Door("overrides", OVERRIDES, check_overrides, 0.12),
     Door("stored configurations", stored(), check_stored, 0.05),
     Door("metrics.jsonl", damaged(_GOOD_METRICS).map(lambda v: v[1]), in_file("metrics.jsonl", check_metrics), 0.02),
+    Door("pieces of vocabularies", PIECES, check_pieces, 0.01),
     Door("vocabularies", damaged(_GOOD_VOCABULARY).map(lambda v: v[1]), in_file("vocab.txt", Tokenizer), 0.02),
 )

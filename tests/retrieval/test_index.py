@@ -175,3 +175,29 @@ def test_two_versions_in_one_process_stay_apart(tmp_path):
     expected = naive(CLUSTERED[:10], CLUSTERED[::-1], 1)[:, 0]
     assert (rows[1] == expected).mean() >= 0.8 and not (rows[1] == rows[0]).any()
     np.testing.assert_array_equal(rows[2], rows[0])
+
+
+@pytest.mark.parametrize("kind", ["scann", "ivf"])
+@pytest.mark.parametrize(
+    ("count", "options"),
+    [
+        (1, {"leaves": 4}),
+        (3, {"leaves": 4}),
+        (10, {"leaves": 10}),
+        (15, {"leaves": 1, "precision": "int8"}),
+        (16, {"leaves": 16}),
+        (40, {"leaves": 4, "shard_blocks": 12}),
+        (40, {"leaves": 4, "training_sample": 3}),
+    ],
+)
+def test_few_blocks_and_many_leaves(kind, count, options, tmp_path):
+    """All blocks are found, best first: the products of unit vectors of different lengths tell the order."""
+    lengths = np.arange(1, count + 1)[:, None]
+    embeddings_ND = (np.ones((count, 16)) * lengths / 4).astype(np.float32)  # products with ones: 4 times the length
+    with artifacts.publish(tmp_path / "index", kind=kind) as (tmp, manifest):
+        manifest.update(index.build(embeddings_ND, IndexConfig(kind=kind, **options), tmp))
+    rows_BK, _ = index.load(tmp_path / "index").search(np.ones((1, 16), np.float32), count)
+    if options.get("precision") == "int8":
+        assert sorted(rows_BK[0]) == list(range(count))
+    else:
+        assert rows_BK[0].tolist() == list(range(count))[::-1]

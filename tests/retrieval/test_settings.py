@@ -1,5 +1,7 @@
 """Settings derived from the number of blocks."""
 
+import dataclasses
+
 import pytest
 
 from realm_tf.config import IndexConfig
@@ -42,9 +44,37 @@ def test_the_strongest_settings_search_every_leaf():
 
 
 @pytest.mark.parametrize(
+    ("kind", "blocks", "shard_blocks", "leaves"),
+    [
+        ("scann", 1000, 0, 2000),
+        ("scann", 3, 0, 4),
+        ("scann", 15, 0, 1),  # ScaNN's codes have 16 centres
+        ("scann", 40, 15, 4),  # shards of 13, 13 and 14
+        ("ivf", 3, 0, 4),
+        ("exact", 3, 0, 4),
+    ],
+)
+def test_too_few_blocks_for_the_leaves_have_none(kind, blocks, shard_blocks, leaves, capsys):
+    config = IndexConfig(kind, leaves=leaves, leaves_searched=leaves)
+    config = dataclasses.replace(config, shard_blocks=shard_blocks or config.shard_blocks)
+    settings = settings_lib.derived(config, blocks, 16)
+    assert (settings.leaves, settings.leaves_searched) == (0, 0)
+    assert f"too few for {leaves} leaves of {kind}" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("kind", "blocks"), [("scann", 16), ("ivf", 4)])
+def test_as_many_blocks_as_centres_are_enough(kind, blocks):
+    assert settings_lib.derived(IndexConfig(kind, leaves=4), blocks, 16).leaves == 4
+
+
+def test_the_sample_has_no_fewer_blocks_than_there_are_centres():
+    assert settings_lib.derived(IndexConfig("scann", leaves=30, training_sample=3), 1000, 16).training_sample == 30
+    assert settings_lib.derived(IndexConfig("scann", leaves=4, training_sample=3), 1000, 16).training_sample == 16
+
+
+@pytest.mark.parametrize(
     ("config", "match"),
     [
-        (IndexConfig(leaves=2000), "index.leaves=2000 is more than the 1000 blocks of a shard"),
         (IndexConfig(leaves=20, leaves_searched=30), "index.leaves_searched=30 is more than the 20 leaves"),
         (IndexConfig(kind="exact", precision="int8"), "index.precision=int8 is not for index.kind=exact"),
     ],

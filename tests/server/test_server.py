@@ -105,6 +105,7 @@ def test_metrics(server):
         (400, "has shape [1, 1]", {"instances": [["a"]]}, ":predict"),
         (400, "has shape []", {"inputs": "a"}, ":predict"),
         (400, "a question is blank", {"instances": ["a", " \n"]}, ":predict"),
+        (400, "a question is blank", {"instances": ["\u200b\u2060\ufe0f\u0007"]}, ":predict"),
         (400, "a question of 1000000 bytes: at most 4096", {"instances": ["x" * 1_000_000]}, ":predict"),
         (413, "a body of more than 2097152 bytes", {"instances": ["x" * 3_000_000]}, ":predict"),
         (400, "Invalid encoding in string", b'{"instances": ["\xff\xfe"]}', ":predict"),
@@ -250,6 +251,7 @@ def test_grpc_errors_of_questions_and_signatures(server):
     for questions, fields, code, said in [
         ([b"a\xff"], {}, "INVALID_ARGUMENT", "not valid UTF-8"),
         ([b"x" * 1_000_000], {}, "INVALID_ARGUMENT", "at most 4096"),
+        (["\u200b\u2060\ufe0f\x07".encode()], {}, "INVALID_ARGUMENT", "a question is blank"),
         ([b"a"] * 10_000, {}, "INVALID_ARGUMENT", "10000 rows"),
         ([b"explode"], {}, "INVALID_ARGUMENT", "the question exploded"),
         ([b"x" * 3_000_000], {}, "RESOURCE_EXHAUSTED", "larger than max"),

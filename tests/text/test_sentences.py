@@ -18,6 +18,23 @@ def test_sentences(sentences):
     assert [text[a:b] for a, b in split_sentences(text)] == sentences
 
 
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["海燕号是一艘渡轮。", "它于1911年建成。"],
+        ["真的吗？！", "「行く。」", "そうです！"],
+        ["राम घर गया।", " वह सो गया॥"],
+        ["هل جاء أحمد؟", " نعم."],
+        ["Բարեւ։", " Ես եմ։"],
+        ["그는 왔다。", "３．５は数です。"],
+        ["Really‼", " Yes."],
+    ],
+)
+def test_sentences_of_scripts_without_capitals(sentences):
+    text = "".join(sentences)
+    assert [text[a:b] for a, b in split_sentences(text)] == [sentence.strip() for sentence in sentences]
+
+
 def test_line_breaks_end_sentences_and_blanks_belong_to_none():
     text = "  no stop\n\nnext one \n"
     assert [text[a:b] for a, b in split_sentences(text)] == ["no stop", "next one"]

@@ -169,6 +169,21 @@ def test_unchanged_vectors_are_copied_not_made_again(run, documents, tmp_path):
     np.testing.assert_array_equal(updated, marked[: len(updated)])
 
 
+def test_a_corpus_that_shrinks_below_the_leaves_of_its_index(run, documents):
+    scann = config_lib.IndexConfig(kind="scann", leaves=20)
+    Refresher(str(run), scann).refresh_once(STEP, str(run / "embedder" / f"step_{STEP}"))
+    assert artifacts.manifest(run / INDEX)["settings"]["leaves"] == 20
+    config = artifacts.read_json(run / "config.json")
+    artifacts.write_json(run / "config.json", {**config, "index": {**config["index"], "leaves": 20}})
+    update(RunContext(run), remove=[document["id"] for document in documents[3:]])
+    manifest = artifacts.manifest(run / "corpus" / "1" / INDEX)
+    assert manifest["kind"] == "scann" and manifest["settings"]["leaves"] == 0 and manifest["blocks"] < 16
+    index = index_lib.load(str(run / "corpus" / "1" / INDEX))
+    # One row of the vectors as the question: all blocks are found, each once.
+    rows_BK, _ = index.search(index_lib.load_embeddings(str(run / "corpus" / "1" / INDEX))[:1], 100)
+    assert sorted(rows_BK[0].tolist()) == list(range(manifest["blocks"]))
+
+
 def test_training_keeps_to_the_blocks_that_it_began_with(run, documents):
     update(RunContext(run), remove=[documents[0]["id"]])
     context = RunContext(run)
