@@ -13,7 +13,6 @@ from realm_tf.models import encoder, weights
 from realm_tf.models.masked_lm import MaskedLanguageModel
 from realm_tf.models.retriever import Retriever
 from realm_tf.models.span_reader import SpanReader
-from realm_tf.text.tokenizer import Tokenizer
 
 WEIGHTS = "weights.safetensors"
 
@@ -26,6 +25,8 @@ def load_tokenizer(encoder_config):
 
 @functools.lru_cache(maxsize=4)
 def _tokenizer(path, changed):
+    from realm_tf.text.tokenizer import Tokenizer  # models are built where no tensorflow-text is, too
+
     # Reading a vocabulary takes tenths of a second, compiling its first use more, and a refresh asks for it thrice.
     return Tokenizer(path)
 
