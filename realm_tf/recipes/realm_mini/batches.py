@@ -64,6 +64,11 @@ class ReadingBatches:
         rng = np.random.default_rng([self._seed, 11, epoch, number])
         return self._build(*plan[number % len(plan)], rng)
 
+    def shapes(self) -> dict[int, tuple[int, float]]:
+        """{J: (a step with batches of that width, their share)} of the first epoch."""
+        widths = [width for _, width in self._make_plan(0)]
+        return {width: (widths.index(width), widths.count(width) / len(widths)) for width in sorted(set(widths))}
+
     def _make_plan(self, epoch):
         rng = np.random.default_rng([self._seed, 12, epoch])
         order, plan = rng.permutation(self._usable), []
