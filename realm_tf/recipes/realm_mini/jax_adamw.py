@@ -1,21 +1,11 @@
-"""`training.optimizer.BertAdamW` as a function of arrays, for JAX: the same schedule, clip, decay and update."""
+"""`training.optimizer.BertAdamW` as a function of arrays, for JAX: the same clip, decay and update."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from realm_tf.config import OptimizerConfig
-
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-6
-
-
-def learning_rate(config: OptimizerConfig, steps: int, step: int) -> float:
-    """The rate of a step counted from 0: linear warm-up, then linear decay to 0 at `steps`."""
-    warmup = min(config.warmup_steps or min(10_000, max(100, steps // 10)), max(1, steps // 2))
-    up = min(1.0, (step + 1) / warmup)
-    down = max(0.0, (steps - step) / max(1, steps - warmup))
-    return config.learning_rate * min(up, down)
 
 
 def decay_of(path: str, weight_decay: float) -> float:

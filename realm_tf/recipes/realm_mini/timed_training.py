@@ -3,16 +3,12 @@
 Before the first step every shape of batch is compiled and timed, and so is the building of batches and one look at the
 held-out figures. That gives the seconds of a step, and the steps until the deadline: a schedule that is fixed before it
 begins, with the recipe's shares of its lessons. Should training turn out slower, it goes through the same schedule in
-longer strides (`Stream.pace`), so that the learning rate still ends at 0, in time; should it be faster, it ends early.
+longer strides (`schedule.Stream`), so that the learning rate still ends at 0, in time; if it is faster, it ends early.
 """
 
-import dataclasses
 import json
 import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
 
 import jax
 import keras
@@ -21,64 +17,16 @@ import numpy as np
 from realm_tf.config import OptimizerConfig
 from realm_tf.interop import hugging_face
 from realm_tf.progress import say
-from realm_tf.recipes.realm_mini import carried, jax_adamw, lessons, package, weight_shards
-from realm_tf.recipes.realm_mini.batches import Lesson, ReadingBatches
+from realm_tf.recipes.realm_mini import carried, lessons, package, schedule, weight_shards
+from realm_tf.recipes.realm_mini.batches import ReadingBatches
 from realm_tf.recipes.realm_mini.example_arrays import Examples
 from realm_tf.recipes.realm_mini.jax_training import Trainer
 
-ACCELERATOR_PIECES, BUCKET = 65_536, 64  # few widths: each is a program of its own
-WINDOW_SHARE = 0.75  # of the steps, as the recipe's 3000 and 1000
-MAX_RATE = 5e-4
-LOG_STEPS, AHEAD = 20, 6
-EVALUATIONS, SAVE_SECONDS = 6, 120.0
+PIECES = 65_536  # a step, on an accelerator
+LOG_STEPS = 20
+EVALUATIONS, LOOKS_SHARE = 6, 0.15  # at most so many between, and at most that share of the time
+SAVE_SECONDS = 120.0
 END_SECONDS = 10.0  # to write the last shards
-
-
-class Stream:
-    """Batches of a schedule, built ahead by a thread: iterates over (position in the schedule, batch).
-
-    pace: positions from one batch to the next, 1 or more; may be set at any time.
-    waited: seconds that the consumer has waited for batches.
-    """
-
-    def __init__(self, batch: Callable[[int], dict[str, np.ndarray]], steps: int):
-        self.pace, self.waited = 1.0, 0.0
-        self._batch, self._steps = batch, steps
-        self._ready, self._stopped = queue.Queue(AHEAD), threading.Event()
-        self._thread = threading.Thread(target=self._build, daemon=True)
-
-    def __iter__(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        self._thread.start()
-        try:
-            while True:
-                start = time.monotonic()
-                item = self._ready.get()
-                self.waited += time.monotonic() - start
-                if item is None:
-                    return
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            self._stopped.set()
-
-    def _build(self):
-        position = 0.0
-        try:
-            while position < self._steps:
-                self._put((int(position), self._batch(int(position))))
-                position += max(1.0, self.pace)
-            self._put(None)
-        except BaseException as error:  # told where the batches are read
-            self._put(error)
-
-    def _put(self, item):
-        while not self._stopped.is_set():
-            try:
-                return self._ready.put(item, timeout=0.5)
-            except queue.Full:
-                continue
-        raise SystemExit
 
 
 class Metrics:
@@ -96,36 +44,6 @@ class Metrics:
         say(line)
 
 
-def lessons_of(pieces: int) -> tuple[Lesson, Lesson, Lesson]:
-    """The recipe's windows, groups and held-out paragraphs, in steps of so many word pieces (groups half as many more,
-    as in the recipe) and few widths."""
-    scale = pieces / lessons.PIECES
-    windows, groups = (
-        dataclasses.replace(lesson, pieces=int(lesson.pieces * scale), bucket=BUCKET)
-        for lesson in (lessons.WINDOWS, lessons.GROUPS)
-    )
-    return windows, groups, dataclasses.replace(lessons.DEV, pieces=pieces, bucket=lessons.DEV.max_length)
-
-
-def peak_rate(pieces: int) -> float:
-    """The recipe's learning rate for steps of so many pieces: it grows with their root, up to `MAX_RATE`."""
-    recipe = lessons.Plan(0, 0).optimizer.learning_rate
-    return min(recipe * max(1.0, pieces / lessons.PIECES) ** 0.5, MAX_RATE)
-
-
-def steps_in(seconds: float, windows: float, groups: float, masked: float) -> tuple[int, int]:
-    """Steps of the first and the second lesson for which there is time, masked text between them included.
-
-    Args:
-      seconds: until the deadline. windows, groups, masked: seconds of a step of each.
-    """
-    reading = WINDOW_SHARE * windows + (1 - WINDOW_SHARE) * groups
-    each = reading + (masked - reading) / lessons.MASKED_EVERY
-    steps = max(1, int(seconds / each))
-    first = round(WINDOW_SHARE * steps)
-    return first, steps - first
-
-
 class Task:
     """What is trained on what: made of a folder of `carried.pack`."""
 
@@ -133,21 +51,28 @@ class Task:
         keras.utils.set_random_seed(seed)
         start = os.path.join(inputs, carried.START)
         self.seed, self.pieces = seed, pieces
-        self.optimizer = OptimizerConfig(learning_rate=learning_rate or peak_rate(pieces), warmup_steps=400)
+        self.optimizer = OptimizerConfig(learning_rate=learning_rate or schedule.peak_rate(pieces), warmup_steps=400)
         self.windows, self.dev, self.groups = (Examples.load(os.path.join(inputs, name)) for name in carried.EXAMPLES)
         self.text = carried.MaskedText.load(os.path.join(inputs, carried.MASKED))
         self.masked, self.held_out = (
             lessons.masked_rows(self.text, self.text, self.text, seed, out, pieces) for out in (False, True)
         )
-        self.lessons = lessons_of(pieces)
+        self.lessons = schedule.lessons_of(pieces)
         vocabulary_size = hugging_face.read_config(start)["vocab_size"]
-        self.model, self.reader = lessons.build_reader(start, vocabulary_size)
+        dtype = "float32" if jax.default_backend() == "cpu" else "mixed_bfloat16"  # CPUs work bfloat16 out by hand
+        self.model, self.reader = lessons.build_reader(start, vocabulary_size, dtype)
         self.trainer = Trainer(self.model, self.reader, self.optimizer)
 
     def measure(self) -> dict[str, float]:
         """The figures of `lessons.measure`."""
         dev = self.dev, self.held_out, self.text, self.lessons[2]
         return lessons.measure(self.trainer.point, self.trainer.fill, *dev)
+
+    def compile_measures(self) -> None:
+        """So that the next `measure` takes as long as all later ones."""
+        questions = ReadingBatches(self.dev, self.lessons[2], self.text.cls_id, self.text.sep_id, seed=0)
+        self.trainer.point(questions.batch(0))
+        self.trainer.fill(lessons.widened(self.held_out.batch(0)[0]))
 
     def write(self, output: str) -> None:
         """Writes the weights as they are now."""
@@ -183,50 +108,50 @@ def run(inputs: str, output: str, deadline: float, pieces: int, learning_rate: f
 
     Args:
       inputs: folder of `carried.pack`. deadline: of `time.monotonic`.
-      pieces: word pieces a step, 0 for what fits the device. learning_rate: at its peak, 0 for `peak_rate`'s.
+      pieces: word pieces a step, 0 for what fits the device. learning_rate: at its peak, 0 for `schedule.peak_rate`'s.
     """
     metrics = Metrics(os.path.join(output, "metrics.jsonl"))
-    pieces = pieces or (lessons.PIECES if jax.default_backend() == "cpu" else ACCELERATOR_PIECES)
+    pieces = pieces or (lessons.PIECES if jax.default_backend() == "cpu" else PIECES)
     task = Task(inputs, pieces, learning_rate, seed)
     metrics.write(event="start", device=str(jax.devices()[0]), pieces=pieces, rate=task.optimizer.learning_rate)
-    task.measure()  # compiles
+    task.compile_measures()
     start = time.monotonic()
     metrics.write(step=0, **task.measure())
     look = time.monotonic() - start
     seconds = task.seconds()
-    left = deadline - time.monotonic() - END_SECONDS - (EVALUATIONS + 1) * look
-    plan = lessons.Plan(*steps_in(left, **seconds), seed, task.optimizer)
+    deadline -= END_SECONDS + look
+    left = deadline - time.monotonic()
+    looks = max(0, min(EVALUATIONS, int(LOOKS_SHARE * left / look)))
+    left -= looks * look
+    plan = lessons.Plan(*schedule.steps_in(left, **seconds), seed, task.optimizer)
     metrics.write(event="plan", windows=plan.window_steps, groups=plan.group_steps, look=look, seconds_a_step=seconds)
-    _train(task, plan, metrics, output, deadline - END_SECONDS - look, look)
+    _train(task, plan, metrics, output, deadline, [look] * looks)
     task.write(output)
     figures = task.measure()
     metrics.write(event="end", step=plan.steps, **figures)
     return figures
 
 
-def _train(task, plan, metrics, output, deadline, look):
-    """Goes through the plan; ends at the deadline at the latest."""
-    stream = Stream(task.batches(plan).batch, plan.steps)
-    waiting, read, since, saved, looks = [], 0, time.monotonic(), time.monotonic(), 0
+def _train(task, plan, metrics, output, deadline, looks):
+    """Goes through the plan; ends at the deadline at the latest. looks: seconds of each of the measures between."""
+    stream, parts = schedule.Stream(task.batches(plan).batch, plan.steps), len(looks) + 1
+    waiting, read, since, saved = [], 0, time.monotonic(), time.monotonic()
     for position, batch in stream:
-        waiting.append(task.trainer.step(batch, jax_adamw.learning_rate(plan.optimizer, plan.steps, position)))
+        waiting.append(task.trainer.step(batch, schedule.learning_rate(plan.optimizer, plan.steps, position)))
         read += batch["token_ids"].size
         if len(waiting) < LOG_STEPS:
             continue
         figures = _means(jax.device_get(waiting))
         now = time.monotonic()
-        share = stream.waited / (now - since)
-        metrics.write(
-            step=position + 1, **figures, pieces_a_second=round(read / (now - since)), waiting=round(share, 3)
-        )
-        looks_left = EVALUATIONS - looks
-        left = max(deadline - now - looks_left * look, 0.01)
-        stream.pace = max(1.0, (plan.steps - position) * (now - since) / LOG_STEPS / left)
+        took, done = now - since, position + 1
+        figures |= {"pieces_a_second": round(read / took), "waiting": round(stream.waited / took, 3)}
+        metrics.write(step=done, pace=round(stream.pace, 2), **figures)
         if now > deadline:
             return
-        if looks_left and position >= plan.steps * (looks + 1) / (EVALUATIONS + 1):
-            looks += 1
-            metrics.write(step=position + 1, **task.measure())
+        stream.pace = schedule.pace(plan.steps - done, took / LOG_STEPS, deadline - now - sum(looks))
+        if looks and done >= plan.steps * (parts - len(looks)) / parts:
+            looks = looks[1:]
+            metrics.write(step=done, **task.measure())
         if now - saved > SAVE_SECONDS:
             saved = now
             task.write(output)
