@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from realm_tf.config import OptimizerConfig
+from realm_tf.errors import UserError
 from realm_tf.interop import hugging_face
 from realm_tf.progress import say
 from realm_tf.recipes.realm_mini import carried, lessons, package, schedule, weight_shards
@@ -23,7 +24,7 @@ from realm_tf.recipes.realm_mini.example_arrays import Examples
 from realm_tf.recipes.realm_mini.jax_training import Trainer
 
 PIECES = 65_536  # a step, on an accelerator
-LOG_STEPS = 20
+LOG_STEPS, LOG_SECONDS = 20, 5.0  # a line of figures after whichever comes first
 EVALUATIONS, LOOKS_SHARE = 6, 0.15  # at most so many between, and at most that share of the time
 SAVE_SECONDS = 120.0
 END_SECONDS = 10.0  # to write the last shards
@@ -90,6 +91,8 @@ class Task:
             ("windows", "groups"), (self.windows, self.groups), self.lessons, strict=False
         ):
             drawn = ReadingBatches(examples, lesson, self.text.cls_id, self.text.sep_id, self.seed)
+            if not drawn.shapes():
+                raise UserError(f"--pieces={self.pieces}: the {name} do not fill one batch; give fewer")
             samples[name] = [(share, lambda d=drawn, s=step: d.batch(s)) for step, share in drawn.shapes().values()]
         self.trainer.compile(make() for of_lesson in samples.values() for _, make in of_lesson)
         for name, of_lesson in samples.items():
@@ -139,7 +142,7 @@ def _train(task, plan, metrics, output, deadline, looks):
     for position, batch in stream:
         waiting.append(task.trainer.step(batch, schedule.learning_rate(plan.optimizer, plan.steps, position)))
         read += batch["token_ids"].size
-        if len(waiting) < LOG_STEPS:
+        if len(waiting) < LOG_STEPS and time.monotonic() - since < LOG_SECONDS:
             continue
         figures = _means(jax.device_get(waiting))
         now = time.monotonic()
@@ -148,7 +151,7 @@ def _train(task, plan, metrics, output, deadline, looks):
         metrics.write(step=done, pace=round(stream.pace, 2), **figures)
         if now > deadline:
             return
-        stream.pace = schedule.pace(plan.steps - done, took / LOG_STEPS, deadline - now - sum(looks))
+        stream.pace = schedule.pace(plan.steps - done, took / len(waiting), deadline - now - sum(looks))
         if looks and done >= plan.steps * (parts - len(looks)) / parts:
             looks = looks[1:]
             metrics.write(step=done, **task.measure())

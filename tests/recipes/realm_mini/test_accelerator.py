@@ -109,12 +109,12 @@ def made_inputs(folder, corpus):
 def test_a_training_to_its_deadline(corpus, tmp_path):
     inputs, output = tmp_path / "inputs", tmp_path / "output"
     made_inputs(inputs, corpus)
-    flags = [f"--inputs={inputs}", f"--output={output}", "--minutes=1.5", "--pieces=2048", "--learning_rate=3e-3"]
+    flags = [f"--inputs={inputs}", f"--output={output}", "--minutes=2.5", "--pieces=2048", "--learning_rate=3e-3"]
     done = run_jax("train", *flags, KERAS_BACKEND="jax")
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines if "event" in line] == ["start", "plan", "end"]
-    assert lines[-1]["seconds"] < 90
+    assert lines[-1]["seconds"] < 150
     training = [line for line in lines if "span_loss" in line]
     assert training[-1]["span_loss"] < training[0]["span_loss"]
     assert training[-1]["masked_loss"] < training[0]["masked_loss"]
