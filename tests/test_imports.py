@@ -21,6 +21,7 @@ DOORS = {
     "starlette": ("realm_tf/server/rest.py",),
     "uvicorn": ("realm_tf/server/process.py",),
     "prometheus_client": ("realm_tf/server/telemetry.py",),
+    "jax": ("realm_tf/recipes/realm_mini/",),
     "spacy": ("realm_tf/tagging/spacy_tagger.py",),
     "faiss": (),
     "pickle": (),
@@ -100,6 +101,12 @@ def test_one_door_an_outside_package(module):
 def test_packages_that_stay_apart(folder, module, exceptions):
     inside = [path for path in IMPORTS if path.startswith(folder) and path not in exceptions]
     assert inside and not [path for path in inside if takes(IMPORTS[path], module)]
+
+
+@pytest.mark.parametrize("module", ["tensorflow", "tensorflow_text", "keras_hub"])
+def test_the_training_on_an_accelerator_needs_no_tensorflow(module):
+    names = _reached("realm_tf/recipes/realm_mini/timed_training.py")
+    assert takes(names, "jax") and takes(names, "realm_tf.models.span_reader") and not takes(names, module)
 
 
 def test_nothing_is_unpickled():

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import typing
 
 import keras
 import numpy as np
@@ -14,7 +15,9 @@ from realm_tf.models import encoder, weights
 from realm_tf.models.masked_lm import MaskedLanguageModel
 from realm_tf.models.retriever import Retriever
 from realm_tf.models.span_reader import SpanReader
-from realm_tf.text.tokenizer import Tokenizer
+
+if typing.TYPE_CHECKING:
+    from realm_tf.text.tokenizer import Tokenizer
 
 WEIGHTS = "weights.safetensors"
 
@@ -25,7 +28,7 @@ def load_tokenizer(encoder_config, tower=encoder.RETRIEVER):
     return _tokenizer(path, os.stat(path).st_mtime_ns if os.path.exists(path) else 0)
 
 
-def load_common_tokenizer(config: config_lib.Config) -> Tokenizer:
+def load_common_tokenizer(config: config_lib.Config) -> "Tokenizer":
     """The `Tokenizer` of retriever and reader. Raises `UserError` if their initial weights are of two vocabularies."""
     tokenizer = load_tokenizer(config.encoder)
     if config.reader_encoder.init != "random":
@@ -47,6 +50,8 @@ def _require_vocabulary(reader_encoder, tokenizer):
 
 @functools.lru_cache(maxsize=4)
 def _tokenizer(path, changed):
+    from realm_tf.text.tokenizer import Tokenizer  # models are built where no tensorflow-text is, too
+
     # Reading a vocabulary takes tenths of a second, compiling its first use more, and a refresh asks for it thrice.
     return Tokenizer(path)
 

@@ -23,7 +23,7 @@ MINILM = absl_flags.DEFINE_string(
     "minilm", None, "Folder of all-MiniLM-L6-v2: config.json, model.safetensors, vocab.txt."
 )
 WINDOW_STEPS = absl_flags.DEFINE_integer("window_steps", 3000, "Steps of the first lesson, one passage a question.", 1)
-GROUP_STEPS = absl_flags.DEFINE_integer("group_steps", 1000, "Steps of the second lesson, with hard negatives.", 0)
+GROUP_STEPS = absl_flags.DEFINE_integer("group_steps", 800, "Steps of the second lesson, with hard negatives.", 0)
 SEED = absl_flags.DEFINE_integer("seed", 1, "Seed of the order of questions, masks and new weights.")
 
 

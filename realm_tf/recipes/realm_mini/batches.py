@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from realm_tf.data.inputs import BUCKET
-from realm_tf.recipes.realm_mini.examples import MAX_SPAN_WIDTH, Examples
+from realm_tf.recipes.realm_mini.example_arrays import MAX_SPAN_WIDTH, Examples
 
 MAX_QUESTION = 40  # word pieces of a question, special tokens not counted
 
@@ -21,12 +21,14 @@ class Lesson:
     unanswerable: share of the groups whose gold passage is left out, so that "no answer" is right.
     pieces: word pieces of a batch, padding included.
     max_length: J at most; of a longer gold passage a window around the answer is read.
+    bucket: J is a multiple of it, or `max_length`: the coarser, the fewer shapes and the more padding.
     """
 
     passages: int
     unanswerable: float
     pieces: int
     max_length: int
+    bucket: int = BUCKET
 
 
 class ReadingBatches:
@@ -62,17 +64,22 @@ class ReadingBatches:
         rng = np.random.default_rng([self._seed, 11, epoch, number])
         return self._build(*plan[number % len(plan)], rng)
 
+    def shapes(self) -> dict[int, tuple[int, float]]:
+        """{J: (a step with batches of that width, their share)} of the first epoch."""
+        widths = [width for _, width in self._make_plan(0)]
+        return {width: (widths.index(width), widths.count(width) / len(widths)) for width in sorted(set(widths))}
+
     def _make_plan(self, epoch):
         rng = np.random.default_rng([self._seed, 12, epoch])
         order, plan = rng.permutation(self._usable), []
         lengths = self._lengths(order)
-        chunk = 4096
+        chunk = max(4096, self._lesson.pieces // 4)  # examples: dozens of batches, however large one is
         for first in range(0, len(order), chunk):
             of_chunk, of_lengths = order[first : first + chunk], lengths[first : first + chunk]
             by_length = np.argsort(of_lengths, kind="stable")[::-1]
             done, batches = 0, []
             while done < len(by_length):
-                width = _bucket(of_lengths[by_length[done]], self._lesson.max_length)
+                width = _bucket(of_lengths[by_length[done]], self._lesson)
                 size = max(1, self._lesson.pieces // (width * self._lesson.passages * 2)) * 2
                 taken = by_length[done : done + size]
                 if len(taken) == size:
@@ -144,8 +151,8 @@ class ReadingBatches:
                 positive[head + start, end - start - 1] = 1.0
 
 
-def _bucket(length, limit):
-    return int(min(-(-int(length) // BUCKET) * BUCKET, limit))
+def _bucket(length, lesson):
+    return int(min(-(-int(length) // lesson.bucket) * lesson.bucket, lesson.max_length))
 
 
 def _part(flat, bounds, number):

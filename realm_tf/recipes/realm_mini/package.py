@@ -33,8 +33,7 @@ def write(
     retriever |= hugging_face.weights_of(hugging_face.projection_names(embedder))
     retriever["projection_norm.weight"] = retriever["projection_norm.weight"] * scale
     own = {"pooling": "mean", "segments": "single", "projection_dim": embedder.projection_dim}
-    heads = {name: variable.numpy() for name, variable in reader.head_weights().items()}
-    arrays = hugging_face.backbone_weights(model.backbone) | hugging_face.mlm_head_weights(model.head) | heads
+    arrays = reader_arrays(model, reader)
     config = {name: value for name, value in hugging_face.read_config(start).items() if name in KEPT}
     with artifacts.publish(output, kind="realm_mini") as (tmp, _):
         shutil.copy(os.path.join(start, "vocab.txt"), os.path.join(tmp, "vocab.txt"))
@@ -43,6 +42,12 @@ def write(
         names = ["vocab.txt"] + [f"{tower}/{file}" for tower in ("reader", "retriever") for file in _FILES]
         sums = "".join(f"{checksums.digest(os.path.join(tmp, name))}  {name}\n" for name in names)
         pathlib.Path(tmp, "SHA256SUMS").write_text(sums, encoding="utf-8")
+
+
+def reader_arrays(model: MaskedLanguageModel, reader: SpanReader) -> dict[str, np.ndarray]:
+    """{name: float32 array} of both heads and their encoder, by Hugging Face's names where there are any."""
+    heads = {name: variable.numpy() for name, variable in reader.head_weights().items()}
+    return hugging_face.backbone_weights(model.backbone) | hugging_face.mlm_head_weights(model.head) | heads
 
 
 _FILES = ("config.json", "model.safetensors")

@@ -13,7 +13,9 @@ from realm_tf.models import build, encoder
 from realm_tf.models.embedder import Embedder
 from realm_tf.progress import say
 from realm_tf.recipes.realm_mini import (
+    example_arrays,
     examples,
+    lessons,
     measure,
     mining,
     package,
@@ -42,10 +44,10 @@ class Recipe:
       data_dir: the folder of question sets and articles, see its README.
       minilm: the folder of all-MiniLM-L6-v2.
       workdir: what is made, and where a killed run goes on.
-      plan: `reader_training.Plan`.
+      plan: `lessons.Plan`.
     """
 
-    def __init__(self, data_dir: str, minilm: str, workdir: str, plan: reader_training.Plan):
+    def __init__(self, data_dir: str, minilm: str, workdir: str, plan: lessons.Plan):
         self._data_dir, self._minilm, self._workdir, self._plan = data_dir, minilm, workdir, plan
         os.makedirs(workdir, exist_ok=True)
 
@@ -99,7 +101,7 @@ class Recipe:
             if not artifacts.is_complete(self._path(name)):
                 split_blocks.run([source], self._path(name), vocabulary, length, drop_list_pages=name == "blocks")
         if not artifacts.is_complete(self._path("queries")):
-            mark_salient_spans.run(self._path("blocks"), self._path("queries"), reader_training.MAX_MASKS)
+            mark_salient_spans.run(self._path("blocks"), self._path("queries"), lessons.MAX_MASKS)
 
     def _write_documents(self, path):
         with open(path, "w", encoding="utf-8") as file:
@@ -182,7 +184,7 @@ class Recipe:
         articles, questions = BlockStore(self._path("blocks")), list(question_sets.without_context(self._data_dir))
         rankings = self._bm25(articles).search([question.text for question in questions], mining.DEPTH)[0]
         found = mining.candidates(questions, list(rankings), articles, tokenizer)
-        return examples.join([paragraphs, examples.build(questions, tokenizer, articles, *found)])
+        return example_arrays.join([paragraphs, examples.build(questions, tokenizer, articles, *found)])
 
     def _bm25(self, blocks):
         directory = self._path("bm25")
@@ -193,12 +195,12 @@ class Recipe:
 
     def _train_reader(self):
         tokenizer = self._tokenizer
-        model, reader = reader_training.build_reader(self._path("start"), tokenizer.vocabulary_size)
+        model, reader = lessons.build_reader(self._path("start"), tokenizer.vocabulary_size)
         stores = BlockStore(self._path("blocks")), SalientSpanStore(self._path("queries")), tokenizer
-        masked, held_out = (reader_training.masked_rows(*stores, self._plan.seed, out) for out in (False, True))
-        windows, dev = (examples.Examples.load(self._path(f"windows_{split}.npz")) for split in ("train", "dev"))
-        batches = reader_training.Batches(
-            self._plan, windows, lambda: examples.Examples.load(self._path("groups_train.npz")), masked, tokenizer
+        masked, held_out = (lessons.masked_rows(*stores, self._plan.seed, out) for out in (False, True))
+        windows, dev = (example_arrays.Examples.load(self._path(f"windows_{split}.npz")) for split in ("train", "dev"))
+        batches = lessons.Batches(
+            self._plan, windows, lambda: example_arrays.Examples.load(self._path("groups_train.npz")), masked, tokenizer
         )
         measured = reader_training.make_measure(model, reader, dev, held_out, tokenizer)
         reader_training.train(self._path("reader_training"), self._plan, model, reader, batches, measured)
