@@ -9,6 +9,7 @@ import pytest
 
 from beam_jobs import split_blocks
 from realm_tf.data.blocks import BlockStore
+from realm_tf.recipes.realm_mini import example_arrays
 from realm_tf.recipes.realm_mini import examples as examples_lib
 from realm_tf.recipes.realm_mini.question_sets import SourceQuestion
 from realm_tf.text.tokenizer import Tokenizer
@@ -69,9 +70,9 @@ def test_saved_joined_and_loaded_again(store, tokenizer, tmp_path):
     first = examples_lib.build([question("a", "Anna")], tokenizer, store, [[0]], [[1]])
     other = dataclasses.replace(question("b", "Salzburg"), set="another")
     second = examples_lib.build([other], tokenizer, store, [[2]], [[0, 1]])
-    joined = examples_lib.join([first, second])
+    joined = example_arrays.join([first, second])
     joined.save(tmp_path / "joined.npz")
-    loaded = examples_lib.Examples.load(tmp_path / "joined.npz")
+    loaded = example_arrays.Examples.load(tmp_path / "joined.npz")
     for field in dataclasses.fields(joined):
         np.testing.assert_array_equal(getattr(loaded, field.name), getattr(joined, field.name))
     for example, part in enumerate((first, second)):

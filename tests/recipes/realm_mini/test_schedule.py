@@ -34,7 +34,7 @@ def test_the_peak_rate_grows_with_the_root():
 def test_lessons_of_more_pieces():
     windows, groups, dev = schedule.lessons_of(65_536)
     assert (windows.pieces, groups.pieces, dev.pieces) == (65_536, 98_304, 65_536)
-    assert (windows.passages, windows.max_length, groups.passages, groups.max_length) == (1, 128, 3, 256)
+    assert (windows.passages, windows.max_length, groups.passages, groups.max_length) == (1, 128, 3, 192)
 
 
 def test_pace():
