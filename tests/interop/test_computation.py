@@ -25,7 +25,7 @@ def change(folder, name, **values):
 
 
 def doors(folder):
-    yield lambda: encoder.resolve(EncoderConfig(init=f"hf:{folder}"))
+    yield lambda: encoder.resolve(EncoderConfig(init=f"hf:{folder}"), encoder.RETRIEVER)
     yield lambda: convert.convert(folder, folder.parent / "run")
 
 
@@ -95,7 +95,7 @@ def test_a_vocabulary_given_apart_is_looked_at_too(folder, tmp_path):
         convert.convert(folder, tmp_path / "run", vocabulary=tmp_path / "cased.txt")
     given = EncoderConfig(init=f"hf:{folder}", vocabulary=str(tmp_path / "cased.txt"))
     with pytest.raises(UserError, match="is cased"):
-        encoder.resolve(given)
+        encoder.resolve(given, encoder.READER)
 
 
 def test_marks_of_old_vocabularies_are_no_capitals():

@@ -43,12 +43,12 @@ def test_what_is_no_vocabulary(raw, message, tmp_path):
 def test_an_encoder_s_folder_counts_the_same_pieces(tmp_path):
     """The word embeddings of a folder are as many as its vocabulary has pieces, of which one is U+2028."""
     from realm_tf.config import EncoderConfig
-    from realm_tf.models.encoder import resolve
+    from realm_tf.models.encoder import RETRIEVER, resolve
 
     folder = tmp_path / "hf"
     tiny_folders.write(folder, "RealmEmbedder")
     pieces = tiny_folders.vocabulary(tiny_folders.SIZES["vocab_size"] - 1)
     pieces.insert(7, "\u2028")
     (folder / "vocab.txt").write_bytes("".join(f"{piece}\n" for piece in pieces).encode())
-    path = resolve(EncoderConfig(init=f"hf:{folder}")).vocabulary_path  # which compares the two
+    path = resolve(EncoderConfig(init=f"hf:{folder}"), RETRIEVER).vocabulary_path  # which compares the two
     assert read_vocabulary(path) == pieces
