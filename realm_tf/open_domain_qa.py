@@ -143,16 +143,21 @@ class OpenDomainQA:
 
 def _of_documents(documents, workdir, num_answers):
     """(directory of exports, the loaded export or None) of the run of these documents."""
-    if documents is None or not isinstance(documents, os.PathLike) and not len(documents):
-        raise UserError("say what to answer from: documents='my_notes/', or documents='embedded'")
     if not 1 <= num_answers <= documents_run.MOST_ANSWERS:
         raise UserError(f"num_answers={num_answers}: give 1 to {documents_run.MOST_ANSWERS}")
-    if not isinstance(documents, str):
-        paths = [documents] if isinstance(documents, os.PathLike) else documents
-        # Whole paths, so that commas in them divide none.
-        documents = ",".join(os.path.abspath(resolve_documents(os.fspath(path))) for path in paths)
-    run = documents_run.prepare(documents, workdir and os.fspath(workdir), num_answers)
+    run = documents_run.prepare(_joined(documents), workdir and os.fspath(workdir), num_answers)
     return run.export_dir, run.loaded
+
+
+def _joined(documents):
+    """One or several paths as a value of --documents, which divides them by commas."""
+    if documents is None or not isinstance(documents, os.PathLike) and not len(documents):
+        raise UserError("say what to answer from: documents='my_notes/', or documents='embedded'")
+    if isinstance(documents, str):
+        return documents
+    paths = [documents] if isinstance(documents, os.PathLike) else documents
+    # Whole paths: one with a comma in it exists, and is not divided.
+    return ",".join(os.path.abspath(resolve_documents(os.fspath(path))) for path in paths)
 
 
 def _exports(folder):

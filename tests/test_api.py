@@ -77,6 +77,7 @@ def test_the_examples_of_the_index(notes):
     run_examples(exact_index, 1)
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_retriever(notes):
     run_examples(text_retriever, 5)
 
