@@ -22,14 +22,21 @@ NOTES = {
 }
 
 
-@pytest.fixture
-def notes(tmp_path, monkeypatch):
-    """A working directory with the folder my_notes, and a cache of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "my_notes").mkdir()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the folder my_notes."""
+    folder = tmp_path_factory.mktemp("api")
+    (folder / "my_notes").mkdir()
     for name, text in NOTES.items():
-        (tmp_path / "my_notes" / name).write_text(text)
+        (folder / "my_notes" / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def notes(folder, monkeypatch):
+    """The working directory has my_notes, and a cache of its own: examples of several tests make its run once."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
 
 
 def test_the_import_loads_nothing_slow():
@@ -73,7 +80,7 @@ def run_examples(module, expected):
     assert sum(result.failed for result in results) == 0
 
 
-def test_the_examples_of_the_index(notes):
+def test_the_examples_of_the_index():
     run_examples(exact_index, 1)
 
 
