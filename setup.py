@@ -69,7 +69,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     packages=find_packages(include=["realm_tf", "realm_tf.*", "beam_jobs", "beam_jobs.*"]),
-    package_data={"realm_tf": ["assets/**", "data/embedded/*.jsonl", "server/page.html"]},
+    package_data={"realm_tf": ["py.typed", "assets/**", "data/embedded/*.jsonl", "server/page.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -72,6 +72,17 @@ def small_config(vocabulary_path):
     return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, **sizes))
 
 
+def small_documents_config(vocabulary_path):
+    """The configuration of a run of documents alone, of the encoder of `small_config`."""
+    from realm_tf.qa.documents_config import documents_config
+
+    small, config = small_config(vocabulary_path), documents_config([])
+    # Blocks of 16 pieces: a document has more than one.
+    corpus = dataclasses.replace(config.corpus, max_block_length=16)
+    finetune = dataclasses.replace(config.finetune, reader_beam=3, span_hidden_dim=8)
+    return dataclasses.replace(config, encoder=small.encoder, corpus=corpus, finetune=finetune)
+
+
 @pytest.fixture(scope="session")
 def small_run(corpus, vocabulary_path, tmp_path_factory):
     """A run with the blocks of `corpus` and embedder/step_7, of random weights. Copy it before changing anything."""

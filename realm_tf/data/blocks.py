@@ -7,14 +7,14 @@ import numpy as np
 
 from realm_tf import artifacts
 from realm_tf.data import flat_files
+from realm_tf.data.block_pieces import BlockPieces
 from realm_tf.data.ragged import gather_padded
 from realm_tf.errors import UserError
-from realm_tf.text.packing import SPECIAL_TOKENS
 
 IDS_AT_ONCE = 1 << 15  # ids of documents that are compared at once
 
 
-class BlockStore:
+class BlockStore(BlockPieces):
     """The artifact that `beam_jobs.split_blocks` publishes; N blocks, memory-mapped.
 
     Attributes (NumPy arrays; "ragged" ones are flat, with bounds int64 [N + 1]):
@@ -35,9 +35,9 @@ class BlockStore:
         if self.manifest.get("kind") != "blocks":
             raise UserError(f"{self.path} holds {self.manifest.get('kind')}, not blocks: make some by split_blocks")
         self.documents = self._array("documents")
-        self.body_token_ids, self.body_bounds = self._array("body_token_ids"), self._array("body_bounds")
+        titles_and_bodies = ("title_token_ids", "title_bounds", "body_token_ids", "body_bounds")
+        super().__init__(*map(self._array, titles_and_bodies))
         self.body_token_starts, self.body_token_ends = self._array("body_token_starts"), self._array("body_token_ends")
-        self.title_token_ids, self.title_bounds = self._array("title_token_ids"), self._array("title_bounds")
         self.flat_sentence_starts, self.sentence_bounds = self._array("sentence_starts"), self._array("sentence_bounds")
         self.block_ids = self._array("block_ids")
         self._texts = self._strings("texts", "text_bounds")
@@ -135,22 +135,6 @@ class BlockStore:
     def body_lengths(self):
         """Word pieces of every body: int64 [N]."""
         return np.diff(self.body_bounds)
-
-    def input_lengths(self, rows):
-        """Length of `[CLS] title [SEP] body [SEP]` of rows: int64 [len(rows)]; 3 for row -1, the null document."""
-        rows = np.asarray(rows)
-        present = np.maximum(rows, 0)
-        titles = self.title_bounds[present + 1] - self.title_bounds[present]
-        bodies = self.body_bounds[present + 1] - self.body_bounds[present]
-        return np.where(rows < 0, 0, titles + bodies) + SPECIAL_TOKENS
-
-    def padded_bodies(self, rows, length):
-        """Bodies of rows, zero-padded and cut: int32 [len(rows), length]. Row -1, the null document, is all zeros."""
-        return gather_padded(self.body_token_ids, self.body_bounds, rows, length)
-
-    def padded_titles(self, rows, length):
-        """Titles of rows, zero-padded and cut: int32 [len(rows), length]. Row -1, the null document, is all zeros."""
-        return gather_padded(self.title_token_ids, self.title_bounds, rows, length)
 
     def _body(self, n):
         return slice(self.body_bounds[n], self.body_bounds[n + 1])

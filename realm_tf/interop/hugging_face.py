@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from realm_tf.errors import UserError
 
@@ -94,6 +95,24 @@ def read_weights(folder):
             return {todays(name): np.asarray(file.get_tensor(name), np.float32) for name in names}
     except SafetensorError as error:
         raise UserError(f"{path} is broken ({error}): fetch or make it again") from error
+
+
+def write_folder(folder, arrays, config, dtype):
+    """Writes config.json and model.safetensors, what `read_config` and `read_weights` read, into an existing folder.
+
+    Args:
+      arrays: {name: array}, names as `read_weights` gives them.
+      config: JSON value of config.json.
+      dtype: NumPy dtype of what is stored.
+    """
+    stored = {_prefixed(name): np.ascontiguousarray(value, dtype) for name, value in arrays.items()}
+    save_file(stored, pathlib.Path(folder) / "model.safetensors")
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (pathlib.Path(folder) / "config.json").write_text(text, encoding="utf-8")
+
+
+def _prefixed(name):
+    return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
 
 
 def todays(name):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
 
+from realm_tf.errors import UserError
 from realm_tf.retrieval import searcher
 
 CHUNK = 1 << 17  # blocks scored at once: bounds the memory of [B, CHUNK] scores
@@ -22,13 +24,49 @@ class ExactIndex:
         self._embeddings, self._precision = embeddings_ND, precision
         self._held = None
 
-    def __len__(self):
+    @classmethod
+    def build(cls, embeddings: ArrayLike) -> "ExactIndex":
+        """An index in memory.
+
+        Args:
+          embeddings: float [N, D], at least one row. A float32 array is not copied: leave it as it is.
+
+        Raises: `UserError` if they have another shape, or one is not finite.
+
+        Example:
+          >>> import realm_tf
+          >>> index = realm_tf.ExactIndex.build([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+          >>> rows, scores = index.search([[1.0, 0.5]], k=2)
+          >>> rows.tolist(), scores.tolist()  # 2 * 1 + 2 * 0.5 = 3 is the best inner product, 1 * 1 = 1 the next
+          ([[2, 0]], [[3.0, 1.0]])
+        """
+        embeddings_ND = _floats(embeddings, "embeddings")
+        if not len(embeddings_ND):
+            raise UserError("there are no embeddings to search: give at least one row")
+        finite = np.isfinite(embeddings_ND).all(axis=1)
+        if not finite.all():
+            raise UserError(f"the embedding of row {int(finite.argmin())} is not finite: what made it is broken")
+        return cls(embeddings_ND)
+
+    def __len__(self) -> int:
         return len(self._embeddings)
 
-    def search(self, queries_BD, k):
-        """See `Index.search`. Rows of equal score come by number; which of those at the k-th score is open."""
+    def search(self, queries_BD: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k rows of the largest inner product with each query, best first; k is cut to N.
+
+        Rows of equal score come by number; which of those at the k-th score is open.
+
+        Args:
+          queries_BD: float [B, D].
+          k: at least 1.
+
+        Returns: rows int64 [B, k], scores float32 [B, k].
+        Raises: `UserError` if the queries have another shape, or k is below 1.
+        """
+        queries_BD = _floats(queries_BD, "queries", self._embeddings.shape[1])
+        if k < 1:
+            raise UserError(f"k={k}: search for at least 1 row")
         k = min(k, len(self._embeddings))
-        queries_BD = np.asarray(queries_BD, np.float32)
         if self._precision == "float32":
             rows_BK, scores_BK = self._pass(queries_BD, k)
             return rows_BK.numpy(), scores_BK.numpy()
@@ -64,6 +102,18 @@ class ExactIndex:
 
     def _shard(self, start):
         return tf.cast(tf.constant(np.asarray(self._embeddings[start : start + CHUNK])), self._precision)
+
+
+def _floats(values, name, width=None):
+    """float32 [R, D] of what is given. Raises `UserError` if it has another shape."""
+    wanted = f"numbers of the shape [rows, {width or 'dimensions'}]"
+    try:
+        array = np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the {name} are no {wanted}: {error}") from error
+    if array.ndim != 2 or not array.shape[1] or width not in (None, array.shape[1]):
+        raise UserError(f"the {name} have the shape {list(array.shape)}: give {wanted}")
+    return array
 
 
 class ExactSearcher(tf.Module):

@@ -141,22 +141,36 @@ class Bundle:
         columns = {name: _plain(value) for name, value in values.items()}
         return [self._value(question, b, columns, num_answers) for b, question in enumerate(questions)]
 
+    def retrieve(self, questions):
+        """The blocks that are read for each question string: lists of `block_id`, `title`, `block_text`, `probability`.
+
+        Best first; `probability` is p(z|x) among these.
+        """
+        encoded = [question.encode("utf-8", "replace") for question in questions]
+        values = self._module.signatures["retrieve"](question=tf.constant(encoded, tf.string, [len(encoded)]))
+        columns = {name: _plain(value) for name, value in values.items()}
+        return [
+            _retrieved(columns, b, ("block_id", "title", "block_text", "probability")) for b in range(len(encoded))
+        ]
+
     def _value(self, question, b, columns, num_answers):
         names = ("answer", "probability", "block_id", "title", "block_text", "start", "end")
         answers = zip(*(columns[name][b][:num_answers] for name in names), strict=True)
-        retrieved = (columns[f"retrieved_{name}"][b] for name in ("block_id", "title", "probability"))
         return {
             "question": question,
             "answers": [
                 dict(zip(("text", *names[1:]), answer, strict=True)) for answer in answers if answer[1] > 0
             ],
-            "retrieved": [
-                dict(zip(("block_id", "title", "probability"), block, strict=True))
-                for block in zip(*retrieved, strict=True)
-                if block[0]  # "" where there are fewer texts than places
-            ],
+            "retrieved": _retrieved(columns, b, ("block_id", "title", "probability")),
             "index": self._index,
         }
+
+
+def _retrieved(columns, b, names):
+    """The blocks retrieved for question b, as dictionaries of these names."""
+    blocks = zip(*(columns[f"retrieved_{name}"][b] for name in names), strict=True)
+    # block_id comes first, and is "" where there are fewer texts than places.
+    return [dict(zip(names, block, strict=True)) for block in blocks if block[0]]
 
 
 def _newest_whole(export_dir):

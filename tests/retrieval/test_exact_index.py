@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from realm_tf.errors import UserError
 from realm_tf.retrieval import exact_index, searcher
 from realm_tf.retrieval.exact_index import ExactIndex, ExactSearcher
 
@@ -67,3 +68,32 @@ def test_eight_bits_are_as_precise_as_a_127th_of_the_largest():
     assert (np.abs(scores - SCORES[0]) <= bound).all()
     np.testing.assert_allclose(vectors.scores_of(QUERIES[0], tf.range(500)), scores, atol=1e-5)
     np.testing.assert_allclose(vectors.scores_of_range(QUERIES[:1], 0, 500)[0], scores, atol=1e-5)
+
+
+def test_built_in_memory():
+    rows, scores = ExactIndex.build(EMBEDDINGS.astype(np.float64).tolist()).search(QUERIES.tolist(), 20)
+    np.testing.assert_array_equal(rows, EXPECTED)
+    assert (rows.dtype, scores.dtype) == (np.int64, np.float32)
+    assert ExactIndex.build(EMBEDDINGS).search(QUERIES, 900)[0].shape == (7, 500)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "message"),
+    [
+        (EMBEDDINGS[:0], "there are no embeddings to search"),
+        (EMBEDDINGS[0], r"embeddings have the shape \[16\]: give numbers of the shape \[rows, dimensions\]"),
+        ([["a"]], r"embeddings are no numbers of the shape \[rows, dimensions\]"),
+        ([[1.0], [np.nan]], "embedding of row 1 is not finite"),
+    ],
+)
+def test_mistakes_of_embeddings(embeddings, message):
+    with pytest.raises(UserError, match=message):
+        ExactIndex.build(embeddings)
+
+
+def test_mistakes_of_a_search():
+    index = ExactIndex.build(EMBEDDINGS)
+    with pytest.raises(UserError, match=r"queries have the shape \[7, 15\]: give numbers of the shape \[rows, 16\]"):
+        index.search(QUERIES[:, 1:], 5)
+    with pytest.raises(UserError, match="k=0: search for at least 1 row"):
+        index.search(QUERIES, 0)

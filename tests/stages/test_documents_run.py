@@ -13,11 +13,10 @@ from beam_jobs import split_blocks
 from realm_tf import artifacts, verification
 from realm_tf.data.blocks import BlockStore
 from realm_tf.errors import UserError
-from realm_tf.qa.documents_config import documents_config
 from realm_tf.serving.bundle import Bundle
 from realm_tf.stages.documents_run import prepare
 from realm_tf.training.run_context import RunContext
-from tests.conftest import small_config
+from tests.conftest import small_documents_config
 from tests.running import PRELOADED, start_forked
 
 TEXTS = {
@@ -40,11 +39,7 @@ def documents(tmp_path):
 
 @pytest.fixture
 def config(vocabulary_path):
-    small, config = small_config(vocabulary_path), documents_config([])
-    # Blocks of 16 pieces: a document has more than one.
-    corpus = dataclasses.replace(config.corpus, max_block_length=16)
-    finetune = dataclasses.replace(config.finetune, reader_beam=3, span_hidden_dim=8)
-    return dataclasses.replace(config, encoder=small.encoder, corpus=corpus, finetune=finetune)
+    return small_documents_config(vocabulary_path)
 
 
 def times(folder):

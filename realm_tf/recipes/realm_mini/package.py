@@ -1,12 +1,10 @@
 """Writes the two towers as the package ships them: Hugging Face folders in float16 over one vocab.txt."""
 
-import json
 import os
 import pathlib
 import shutil
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from realm_tf import artifacts, checksums
 from realm_tf.interop import hugging_face
@@ -55,11 +53,4 @@ _FILES = ("config.json", "model.safetensors")
 
 def _write_tower(folder, arrays, config):
     os.makedirs(folder)
-    halves = {_theirs(name): np.ascontiguousarray(value.astype(np.float16)) for name, value in arrays.items()}
-    save_file(halves, os.path.join(folder, "model.safetensors"))
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    pathlib.Path(folder, "config.json").write_text(text, encoding="utf-8")
-
-
-def _theirs(name):
-    return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+    hugging_face.write_folder(folder, arrays, config, np.float16)
