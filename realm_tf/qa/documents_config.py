@@ -10,8 +10,8 @@ NAME = "documents"
 def documents_config(paths: list[str]) -> Config:
     """The `Config` of the run over these files and folders.
 
-    Blocks of 256 pieces hold nearly every paragraph whole, which finds and reads better than halves of it; a question of up
-    to 48 pieces and a block without its title fit in 304.
+    Blocks of 256 pieces hold nearly every paragraph whole, which finds and reads better than halves of it; a question
+    of up to 48 pieces and a block without its title fit in 304.
     """
     return Config(
         name=NAME,
