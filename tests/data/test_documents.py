@@ -237,8 +237,8 @@ def test_damaged_archive(tmp_path):
         read(path)
 
 
-MARLOW = "Marlow &amp; Finch was big. 3 &lt; 4 &quot;loaves&quot; &#39;sold&#39;, &#163;2&#xa0;each; AT&T; &notify; &amp;amp;"
-PLAIN_MARLOW = "Marlow & Finch was big. 3 < 4 \"loaves\" 'sold', £2\xa0each; AT&T; &notify; &amp;"
+MARLOW = "Marlow &amp; Finch was big. 3 &lt; 4 &quot;loaves&quot; &#39;sold&#39;, &#163;2&#xa0;each; &notify; &amp;amp;"
+PLAIN_MARLOW = "Marlow & Finch was big. 3 < 4 \"loaves\" 'sold', £2\xa0each; &notify; &amp;"
 
 
 @pytest.mark.parametrize("title_line", ["Marlow &amp; Finch", "Marlow & Finch", "Marlow  &amp;amp; Finch "])
