@@ -331,8 +331,11 @@ def read_json(path):
 
 def write_json(path, value):
     """Writes JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    # Names of files that are not UTF-8 have lone surrogates, which JSON can only escape, as Python does: "\\udce9".
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     with replacing(path) as aside, file_system().GFile(aside, "w") as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        file.write(text)
 
 
 def require_same(what, **named):

@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import hashlib
 import html
+import html.entities
 import os
 import re
 
@@ -87,6 +88,9 @@ def list_sources(path, counters=None):
             f"{path} does not exist: give a file or folder of documents (commas divide paths; one that has a comma is "
             "taken whole if it exists)"
         )
+    if not os.path.isfile(path):
+        # A pipe could be read once, and documents are read again and again; one that nobody writes to never begins.
+        raise UserError(f"{shown(path)} is neither a file nor a folder: write the documents to a file")
     kind = _kind(path)
     if kind == "empty":
         raise UserError(f"{path} is empty: give a file with documents")
@@ -226,7 +230,13 @@ def _of_extractor(document):
 
 
 def _unescaped(text):
-    return _ENTITY.sub(lambda entity: html.unescape(entity.group()), text)
+    return _ENTITY.sub(_unescaped_entity, text)
+
+
+def _unescaped_entity(match):
+    # Of a name that HTML does not know, `html.unescape` would take a beginning that it knows: "&notify;" is no "¬ify;".
+    entity = match.group()
+    return html.unescape(entity) if entity[1] == "#" or entity[1:] in html.entities.html5 else entity
 
 
 def _plain_title(title):

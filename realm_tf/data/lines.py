@@ -52,7 +52,7 @@ def parse_object(raw, path, number):
     """The JSON object in a line. Raises `UserError` naming file and line if there is none."""
     text = decode(raw, path, number)
     try:
-        value = json.loads(text)
+        value = json.loads(text.rstrip("\r\n"))  # else a line that is cut short is broken in column 1 of a next one
     except json.JSONDecodeError as error:
         if number == 1 and text.lstrip().startswith("["):
             raise UserError(f"{path}: an array of JSON, {ONE_A_LINE}, such as jq -c '.[]' writes") from error

@@ -74,11 +74,13 @@ def _from_object(record, where, default_answer_type, default_set, context_of):
         raise UserError(f'{where}: "question" is missing or no text: every line needs one')
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) and a.strip() for a in answers):
         raise UserError(f'{where}: "answer" must be a list of one string or more, each of them not empty')
+    text, answers = _spelled(text), [_spelled(answer) for answer in answers]
     answer_type, name = record.get("answer_type", default_answer_type), record.get("set", default_set)
     if answer_type not in ANSWER_TYPES:
         raise UserError(f'{where}: "answer_type" is {answer_type!r}: it must be one of {", ".join(ANSWER_TYPES)}')
     if not isinstance(name, str):
         raise UserError(f'{where}: "set" is not a string')
+    name = _spelled(name)
     if answer_type == "regex":
         for pattern in answers:
             try:
@@ -86,6 +88,11 @@ def _from_object(record, where, default_answer_type, default_set, context_of):
             except UserError as error:
                 raise UserError(f"{where}: {error}") from error
     return Question(text, tuple(answers), answer_type, name, *_context(record, where, context_of))
+
+
+def _spelled(text):
+    """The text, with "?" for a lone surrogate: JSON can spell one, and what is written in UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _context(record, where, context_of):

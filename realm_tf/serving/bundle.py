@@ -139,7 +139,8 @@ class Bundle:
         encoded = [question.encode("utf-8", "replace") for question in questions]
         values = self._answer(question=tf.constant(encoded, tf.string, [len(encoded)]))
         columns = {name: _plain(value) for name, value in values.items()}
-        return [self._value(question, b, columns, num_answers) for b, question in enumerate(questions)]
+        # As they were answered: a command line that is not UTF-8 gives what cannot be printed.
+        return [self._value(question.decode(), b, columns, num_answers) for b, question in enumerate(encoded)]
 
     def retrieve(self, questions):
         """The blocks that are read for each question string: lists of `block_id`, `title`, `block_text`, `probability`.

@@ -76,7 +76,8 @@ def best_of_questions(logits_RS, positions_RS, log_sums_R, scores_BK, width):
 def parts_of_numbers(texts_BS, befores_BS, afters_BS):
     """Which spans are a part of what marks hold together, and mean another thing than it: bool [B, S].
 
-    5 of "-5", 3 of "3.5", 000 of "1,000", C of "C++" and of "C#". A date's parts ("24.12.2001") are answers.
+    5 of "-5", 3 of "3.5", 000 of "1,000", C of "C++" and of "C#", + of "A+". A date's parts ("24.12.2001")
+    are answers.
 
     Args:
       texts_BS: the spans' texts, string.
@@ -90,6 +91,7 @@ def parts_of_numbers(texts_BS, befores_BS, afters_BS):
 
 def _part_patterns(befores_BS, afters_BS):
     first_digit, last_digit = r"(?s)[0-9].*", r"(?s).*[0-9]"
+    marks = r"(?s)(?:\+\+?|#)(?:[^\pL\pN+].*)?"  # of C++, A+ and C#, and what goes on behind
     return (
         # A sign, where it is no hyphen; a point with nothing, or with one number, before it; and so on behind.
         (befores_BS, r"(?s)(?:.*[^\pL\pN)\]%])?[-+−±]", r"(?s)[$€£]?\.?[0-9].*"),
@@ -98,7 +100,8 @@ def _part_patterns(befores_BS, afters_BS):
         (befores_BS, r"(?s).*[0-9]", r"(?s)[.,][0-9].*"),
         (afters_BS, r"(?s)[0-9].*", r"(?s).*[0-9][.,]"),
         (afters_BS, r"(?s)(?:,[0-9]{3})*[.,][0-9]+(?:[^0-9.,].*|[.,](?:[^0-9].*)?)?", last_digit),
-        (afters_BS, r"(?s)(?:\+\+?|#)(?:[^\pL\pN+].*)?", r"(?s).*[\pL\pN+]"),
+        (afters_BS, marks, r"(?s).*[\pL\pN+]"),
+        (befores_BS, r"(?s).*[\pL\pN+]", marks),
     )
 
 

@@ -139,6 +139,7 @@ def test_clean_text():
 
 BAD_LINES = {
     "broken JSON": ('{"title": "A", "text": ', "broken JSON"),
+    "cut short": ('{"title": "A", "text": "B"', "at column 27"),
     "not an object": ("[1, 2]", "expected one JSON object"),
     "title missing": ('{"text": "x"}', '"title" is missing'),
     "title no string": ('{"title": 3, "text": "x"}', '"title" is not a string'),
@@ -236,8 +237,8 @@ def test_damaged_archive(tmp_path):
         read(path)
 
 
-MARLOW = "Marlow &amp; Finch was big. 3 &lt; 4 &quot;loaves&quot; &#39;sold&#39;, &#163;2&#xa0;each; AT&T; &amp;amp;"
-PLAIN_MARLOW = "Marlow & Finch was big. 3 < 4 \"loaves\" 'sold', £2\xa0each; AT&T; &amp;"
+MARLOW = "Marlow &amp; Finch was big. 3 &lt; 4 &quot;loaves&quot; &#39;sold&#39;, &#163;2&#xa0;each; &notify; &amp;amp;"
+PLAIN_MARLOW = "Marlow & Finch was big. 3 < 4 \"loaves\" 'sold', £2\xa0each; &notify; &amp;"
 
 
 @pytest.mark.parametrize("title_line", ["Marlow &amp; Finch", "Marlow & Finch", "Marlow  &amp;amp; Finch "])

@@ -51,6 +51,12 @@ def test_bad_line_names_file_and_line(tmp_path, line, message):
     assert str(error.value).startswith(f"{path}:2: ")
 
 
+def test_lone_surrogates_of_json_are_replaced(tmp_path):
+    """They could be neither tokenized nor written."""
+    (tmp_path / "q.jsonl").write_text('{"question": "who \\ud800", "answer": ["a\\udfff"], "set": "\\ud83d"}\n')
+    assert read_questions(tmp_path / "q.jsonl") == [Question("who ?", ("a?",), "string", "?")]
+
+
 def test_missing_or_empty_file(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         read_questions(tmp_path / "none.jsonl")

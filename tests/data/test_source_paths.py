@@ -53,6 +53,12 @@ def test_the_error_names_the_way_out(tmp_path):
         list_sources(tmp_path / "x")
 
 
+def test_a_pipe_is_refused_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match=r"pipe\.txt is neither a file nor a folder"):
+        list_sources(tmp_path / "pipe.txt")
+
+
 def test_links(tmp_path):
     folder, other = tmp_path / "folder", tmp_path / "other"
     write(folder / "sub" / "a.txt", "One.")
@@ -98,3 +104,18 @@ def test_all_of_it_is_cut_into_blocks(tmp_path, vocabulary_path, capsys):
     # 11 and 10 bytes, with the newlines.
     assert manifest["sources"][str(folder)]["files"] == 2 and manifest["sources"][str(folder)]["bytes"] == 21
     assert "1 dangling link" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"caf\xe9/tea.txt"])
+def test_a_path_that_is_no_utf_8_is_cut_into_blocks(name, tmp_path, vocabulary_path):
+    """The manifest, which is JSON, names it so that it is found again."""
+    from beam_jobs import split_blocks
+    from realm_tf import artifacts
+
+    given = os.path.join(os.fsencode(tmp_path), name)
+    write(given if name.endswith(b".txt") else os.path.join(given, b"a.txt"), "The king.\n")
+    split_blocks.run(os.fsdecode(given), str(tmp_path / "blocks"), vocabulary_path, 24, in_process=True)
+    manifest = artifacts.manifest(str(tmp_path / "blocks"))
+    assert [os.fsencode(path) for path in manifest["input"]] == [given]
+    # "The king." and a newline are 10 bytes.
+    assert manifest["sources"][os.fsdecode(given)]["bytes"] == 10

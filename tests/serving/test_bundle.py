@@ -100,4 +100,4 @@ def test_answers_do_not_depend_on_the_questions_beside_them(exports):
 def test_odd_questions(exports, question):
     value = Bundle(exports).ask([question])[0]
     assert len(value["retrieved"]) == 2
-    json.dumps(value)
+    json.dumps(value, ensure_ascii=False).encode("utf-8")  # as `ask` prints it

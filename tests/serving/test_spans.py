@@ -131,6 +131,7 @@ def test_answers_that_differ_are_not_added_up():
         ("costs $.50 now", ["50"], ["$.50", ".50"]),
         ("Disney+ is", ["Disney"], ["Disney+"]),
         ("issue #5, 6+7", [], ["5", "#5", "6+7", "6"]),
+        ("grade A+ in F# or C++", ["A", "+", "+ in F#", "#", "# or C++", "++"], ["A+", "F#", "C++", "A+ in F#"]),
     ],
 )
 def test_parts_of_numbers_are_no_answers(text, parts, whole):
