@@ -11,7 +11,9 @@ from tests.tampering import reseal
 
 ARTICLE = {"title": "Radium", "text": "Marie Curie discovered radium in 1898. She worked in Paris."}
 UNRELATED = {"question": "What is the sound of one hand clapping?", "answer": ["zyxwvut qqq"]}
-PROGRESS = ("  (stopped)", " ...", ": complete, skipped", " elapsed", "dropped: ", "rejected: ")
+# Lines that tell what is done, and what to mind, before the one of the error.
+PROGRESS = ("  (stopped)", " ...", ": complete, skipped", " elapsed", "dropped: ", "rejected: ", "left out")
+PROGRESS += ("warning: ",)
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 

@@ -147,13 +147,15 @@ class EnsuredPositives:
         questions than that, each is drawn once at most.
         """
         order, kept, seen = epoch_order(len(questions), 0, seed), [], 0
-        with Progress("looking for answers", min(len(questions), needed), unit="question") as bar:
+        total = min(len(questions), needed)
+        with Progress("looking for answers", total, unit="question") as bar:
             while seen < len(questions) and len(kept) < needed:
                 chosen = order[seen : seen + CHUNK]
                 seen += len(chosen)
                 teaches = self._teaches([questions[i] for i in chosen])
+                before = min(len(kept), total)
                 kept.extend(chosen[teaches])
-                bar.update(int(np.sum(teaches)))
+                bar.update(min(len(kept), total) - before)
         if not kept:
             raise UserError(
                 f"no answer of {seen} training questions occurs in the blocks that are retrieved for them, or in a "
