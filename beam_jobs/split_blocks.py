@@ -51,7 +51,7 @@ def run(
       skip_words: leave out the first paragraphs of each document, up to so many words, see `without_beginning`.
       pipeline_args: options for Beam.
       shown_as: what the line at the end calls the blocks; `output` by default.
-      in_process: without Beam, whose import and start take seconds: for who waits. The same files, byte for byte.
+      in_process: without Beam, whose import and start take seconds, for interactive use. The same files, byte for byte.
 
     Returns: the manifest. Raises: `UserError` for bad input; nothing is published then.
     """

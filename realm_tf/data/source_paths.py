@@ -34,7 +34,7 @@ def files_below(folder: str, counters: collections.Counter | None = None) -> Ite
     Args:
       folder: path of the folder.
       counters: what is passed over is counted here in "dangling_link", "folder_met_twice" and "unrecognised_file" (what
-        is neither file nor folder), and a dangling link is told.
+        is neither file nor folder), and a dangling link is named.
 
     Raises: `UserError` if a folder cannot be read.
     """

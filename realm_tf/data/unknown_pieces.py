@@ -7,8 +7,8 @@ import numpy as np
 
 from realm_tf.data import flat_files
 
-LARGE = 0.2  # share of a document's pieces from which on it is told by name
-SHOWN = 5  # documents that are told by name
+LARGE = 0.2  # share of a document's pieces from which on the document is named
+SHOWN = 5  # documents that are named
 _CHUNK = 1 << 22
 
 

@@ -29,7 +29,7 @@ class Trainer:
 
     Args:
       model, reader: two heads on one encoder, of `lessons.build_reader`.
-      config: of the optimizer; what `step` is told is the learning rate itself.
+      config: of the optimizer; `step` takes the learning rate itself.
     """
 
     def __init__(self, model: MaskedLanguageModel, reader: SpanReader, config: OptimizerConfig):

@@ -17,9 +17,9 @@ def learn(
     kernel_HD: np.ndarray,
     bias_D: np.ndarray,
     steps: int = 600,
-    batch_size: int = 2048,
+    batch_size: int = 1024,
     rate: float = 3e-4,
-    teacher_weight: float = 0.5,
+    teacher_weight: float = 2.0,
     seed: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kernel float32 [H, D] and bias [D] of a projection followed by a LayerNorm.

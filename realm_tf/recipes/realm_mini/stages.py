@@ -82,7 +82,8 @@ class Recipe:
 
     def _cut_minilm(self, path):
         # The pieces, and what a masked-LM head has learnt already, are those of the edition in the package.
-        start.cut_vocabulary(self._minilm, str(encoder.MINI_FOLDER / "vocab.txt"), path, str(encoder.MINI_FOLDER))
+        vocabulary, reader = encoder.MINI_FOLDER / "vocab.txt", encoder.MINI_FOLDER / encoder.READER
+        start.cut_vocabulary(self._minilm, str(vocabulary), path, str(reader))
 
     @property
     def _tokenizer(self):
