@@ -40,7 +40,8 @@ class Examples:
 
     def save(self, path: str) -> None:
         """Writes one compressed .npz file."""
-        np.savez_compressed(path, **dataclasses.asdict(self))
+        with open(path, "wb") as file:  # under this very name: NumPy would add .npz to another
+            np.savez_compressed(file, **dataclasses.asdict(self))
 
     @classmethod
     def load(cls, path: str) -> "Examples":

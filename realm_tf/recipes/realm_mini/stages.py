@@ -1,5 +1,6 @@
 """The stages of the recipe, each skipped where its output is there."""
 
+import functools
 import json
 import os
 
@@ -31,6 +32,7 @@ from realm_tf.retrieval.bm25 import build as build_bm25
 from realm_tf.text.tokenizer import Tokenizer
 from realm_tf.training.principal import directions
 from realm_tf.training.refresher import make_embed_fn
+from realm_tf.whole_file import replacing
 
 PROJECTION_DIM, SCALE = 128, 0.3
 PARAGRAPH_LENGTH, BLOCK_LENGTH = 384, 160
@@ -54,7 +56,7 @@ class Recipe:
     def run(self) -> dict[str, float]:
         """Makes everything that is not there yet. Returns the measures of the finished reader."""
         build.seed_everything(self._plan.seed)
-        self._make("start", self._cut_minilm)
+        self._cut_minilm()
         self._make_blocks()
         for split in ("dev", "train"):
             self._make(f"windows_{split}.npz", lambda path, split=split: self._windows(split).save(path))
@@ -69,23 +71,22 @@ class Recipe:
         return os.path.join(self._workdir, name)
 
     def _make(self, name, function):
-        """Calls `function(path)` unless the output is there; a file is written aside and renamed."""
+        """Calls `function(path)` unless the output is there, which is one file."""
         path = self._path(name)
         if os.path.exists(path):
             return
         say(f"making {path}")
-        aside = self._path(f"tmp-{name}")
-        is_file = name.endswith((".npz", ".jsonl"))
-        function(aside if is_file else path)
-        if is_file:
-            os.replace(aside, path)
+        with replacing(path) as aside:
+            function(aside)
 
-    def _cut_minilm(self, path):
+    def _cut_minilm(self):
+        if artifacts.is_complete(self._path("start")):
+            return
         # The pieces, and what a masked-LM head has learnt already, are those of the edition in the package.
         vocabulary, reader = encoder.MINI_FOLDER / "vocab.txt", encoder.MINI_FOLDER / encoder.READER
-        start.cut_vocabulary(self._minilm, str(vocabulary), path, str(reader))
+        start.cut_vocabulary(self._minilm, str(vocabulary), self._path("start"), str(reader))
 
-    @property
+    @functools.cached_property
     def _tokenizer(self):
         return Tokenizer(os.path.join(self._path("start"), "vocab.txt"))
 
